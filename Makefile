@@ -32,7 +32,7 @@ SOURCES := $(call plain,alliance_meta data)
 
 NOTEBOOKS := $(patsubst notebooks/%.py,notebooks/build/%.ipynb,$(call plain,notebooks/*.py))
 
-.PHONY: help docs reports test suite lint fuzz notebooks reproduce data bench house validate lock clean distclean remake
+.PHONY: help docs reports test suite lint fuzz gallery notebooks explore reproduce data bench house validate lock clean distclean remake
 
 help: ## Say what can be made
 	@echo "Usage: make TARGET, or PYTHON=python3.13 make TARGET"
@@ -61,7 +61,13 @@ lint: $(STAMP) ## Check style and types
 fuzz: $(STAMP) ## Feed the command line made-up files (ARGS="--seconds 600 --seed 2")
 	$(RUN) tests.security.fuzz $(ARGS)
 
+gallery: $(STAMP) ## Draw every plot at k = 5, 30 and 300 into docs/build/gallery/ (ARGS="--only funnel")
+	$(VENV)/bin/python tools/gallery.py $(ARGS)
+
 notebooks: $(NOTEBOOKS) ## Run the notebooks that changed into notebooks/build/
+
+explore: $(STAMP) ## Serve a page where rows and models are chosen (ARGS=sheet.csv)
+	@$(AM) explore $(ARGS)
 
 reproduce: $(STAMP) ## Compare our results with the printed ones, data set by data set
 	$(AM) reproduce
@@ -75,8 +81,9 @@ bench: $(STAMP) ## Measure speed
 house: $(STAMP) ## Measure the house: sizes, rooms, circles (ARGS=--trace counts the files an analysis enters)
 	@$(VENV)/bin/python tools/house.py $(ARGS)
 
-validate: $(STAMP) ## Run the long simulations
+validate: $(STAMP) ## Run the long simulations and searches
 	$(RUN) pytest -m slow $(ARGS) tests/validation tests/security
+	$(RUN) pytest --hypothesis-profile=long $(ARGS) tests/properties
 
 # Known pins are kept; `make lock ARGS=--upgrade` moves them all.
 lock: $(STAMP) ## Resolve the dependencies in pyproject.toml into requirements.lock
@@ -84,7 +91,7 @@ lock: $(STAMP) ## Resolve the dependencies in pyproject.toml into requirements.l
 	    --no-header --no-annotate --group dev $(ARGS) --output-file requirements.lock pyproject.toml
 
 clean: ## Remove what was built, but not .venv
-	rm -rf reports/build notebooks/build benchmarks/build build dist
+	rm -rf reports/build notebooks/build benchmarks/build docs/build build dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find alliance_meta tests benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
 

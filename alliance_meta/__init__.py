@@ -53,45 +53,19 @@ if TYPE_CHECKING:
 
 # Names that the top once had, and the package that has them now.
 _MOVED = {
-    "BayesianResults": "bayes",
-    "Check": "evidence",
-    "ClaimVerdict": "evidence",
-    "ClaimsAudit": "evidence",
-    "CoderAgreement": "effects",
-    "ConsistencyReport": "evidence",
-    "Conversion": "effects",
-    "DataCard": "effects",
-    "DependenceComparison": "sensitivity",
-    "ExactCorrelationModel": "models",
-    "ExactCorrelationResults": "models",
-    "LocationScaleResults": "models",
-    "Meaning": "evidence",
-    "ModelComparison": "models",
-    "MultilevelResults": "models",
-    "RVEResults": "models",
-    "RandomEffectsResults": "models",
-    "RobustResults": "models",
-    "SamplingCovariance": "effects",
-    "TrueEffects": "models",
-    "Umbrella": "evidence",
-    "anova": "models",
-    "che_plus": "models",
-    "codebook": "effects",
-    "coder_agreement": "effects",
-    "compare_dependence": "sensitivity",
-    "conversions": "effects",
-    "correct_artifacts": "effects",
-    "meaning": "evidence",
-    "prediction_intervals": "models",
-    "rcalc": "effects",
-    "reproduce": "evidence",
-    "scan_text": "evidence",
-    "sce": "models",
-    "select_effects": "effects",
-    "split_within": "effects",
-    "to_r": "effects",
-    "true_effects": "models",
-    "umbrella": "evidence",
+    name: package
+    for package, names in {
+        "bayes": "BayesianResults",
+        "effects": "CoderAgreement Conversion DataCard SamplingCovariance codebook coder_agreement conversions "
+        "correct_artifacts rcalc select_effects split_within to_r",
+        "evidence": "Check ClaimVerdict ClaimsAudit ConsistencyReport Meaning Umbrella meaning reproduce scan_text "
+        "umbrella",
+        "models": "ExactCorrelationModel ExactCorrelationResults LocationScaleResults ModelComparison "
+        "MultilevelResults RVEResults RandomEffectsResults RobustResults TrueEffects anova che_plus "
+        "prediction_intervals sce true_effects",
+        "sensitivity": "DependenceComparison compare_dependence",
+    }.items()
+    for name in names.split()
 }
 
 __getattr__, __dir__, __all__ = lazy(__name__, moved=_MOVED)

@@ -21,12 +21,8 @@ def lazy(
 
     The names and their homes are those that the package imports for type checkers, so that each is written once.
 
-    Parameters
-    ----------
-    package : str
-        The package's ``__name__``.
-    moved : mapping, optional
-        Name that the package had once -> package below it that has it now; the old name warns.
+    `package`: the package's ``__name__``.
+    `moved`: name that the package had once -> package below it that has it now; the old name warns.
     """
     homes = dict(_homes(package))
 

@@ -42,10 +42,7 @@ _LOGIC = (ast.And, ast.Or, ast.BitAnd, ast.BitOr)
 def select_rows(text: str, frame: pd.DataFrame, *, where: str = "subset") -> Mask:
     """Return which rows of a table a condition keeps; a comparison with a missing value is false, that by != true.
 
-    Raises
-    ------
-    InputError
-        It holds anything but what `SUBSET` says, names no column, or compares a text with a number.
+    Raises `InputError`: it holds anything but what `SUBSET` says, names no column, or compares a text with a number.
     """
     where = f"{where} {shown(text)}"
     columns = [str(name) for name in frame.columns]

@@ -72,33 +72,15 @@ CONTEXT = {"sqrt": np.sqrt, "abs": np.abs}
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """A design matrix and the coding that made it, so that new data are coded the same way.
+    """A design matrix and the coding that made it, so that new data are coded the same way."""
 
-    Attributes
-    ----------
-    formula : str
-        The right-hand side, ``"1"`` for an intercept only.
-    X : ndarray of shape (k, p)
-    names : tuple of str
-        Coefficient names; the intercept is ``intrcpt`` as in metafor.
-    terms : mapping
-        Term of the formula -> positions of its coefficients.
-    variables : tuple of str
-        Columns of the table that the formula uses.
-    levels : mapping
-        Categorical variable -> its levels; the first is the reference.
-    rows : ndarray of bool
-        Which rows of the table take part.
-    notes : tuple of Note
-    """
-
-    formula: str
-    X: Array
-    names: tuple[str, ...]
-    terms: Mapping[str, tuple[int, ...]]
-    variables: tuple[str, ...]
-    levels: Mapping[str, tuple[str, ...]]
-    rows: Mask
+    formula: str  # the right-hand side, ``"1"`` for an intercept only
+    X: Array  # (k, p)
+    names: tuple[str, ...]  # coefficient names; the intercept is ``intrcpt`` as in metafor
+    terms: Mapping[str, tuple[int, ...]]  # term of the formula -> positions of its coefficients
+    variables: tuple[str, ...]  # columns of the table that the formula uses
+    levels: Mapping[str, tuple[str, ...]]  # categorical variable -> its levels; the first is the reference
+    rows: Mask  # which rows of the table take part
     notes: tuple[Note, ...] = ()
     _spec: ModelSpec | None = field(default=None, repr=False)
     _kept: tuple[int, ...] = field(default=(), repr=False)
@@ -148,11 +130,8 @@ class Design:
         `averaged` is for rows of which only an average is used: it may be known where a row is not, so that the
         caller asks `estimable` of the average of `beyond`.
 
-        Raises
-        ------
-        InputError
-            For a missing moderator, an empty cell, a level the model has not seen, or a row that no effect tells
-            about.
+        Raises `InputError`: for a missing moderator, an empty cell, a level the model has not seen, or a row that no
+        effect tells about.
         """
         if self.formula == "1":
             k = len(as_frame(newdata))
@@ -244,31 +223,16 @@ def build_design(
 ) -> Design:
     """Build the design matrix of `mods` from the moderators of k effects.
 
-    Parameters
-    ----------
-    mods : str
-        Right-hand side of a formula, with or without ``~``: ``"1"``, ``"rater + setting"``,
-        ``"rater * center(year)"``, ``"bs(year, df=3)"``, ``"0 + rater"``. Text columns are categorical, with
-        the first level in alphabetical order as the reference; a pandas ``Categorical`` keeps the order of its
-        categories, and the first is the reference. ``C(x)`` makes a number categorical.
-    moderators : DataFrame of k rows
-    labels : sequence of str
-        Study labels, for messages.
-    outcome : callable
-        Tells which of the columns named hold the effects themselves, which cannot be moderators.
-
-    Raises
-    ------
-    DesignError
-        An unknown moderator, one with a single level, the outcome as a moderator, or fewer effects than
-        coefficients; the message names them.
-
-    Warns
-    -----
-    DroppedRowsWarning
-        Effects with a missing moderator are left out.
-    RedundantModeratorWarning
-        A column that is a combination of earlier ones is left out and named, as metafor does.
+    `mods`: right-hand side of a formula, with or without ``~``: ``"1"``, ``"rater + setting"``, ``"rater *
+      center(year)"``, ``"bs(year, df=3)"``, ``"0 + rater"``. Text columns are categorical, with the first level in
+      alphabetical order as the reference; a pandas ``Categorical`` keeps the order of its categories, and the first is
+      the reference. ``C(x)`` makes a number categorical.
+    `labels`: study labels, for messages.
+    `outcome`: tells which of the columns named hold the effects themselves, which cannot be moderators.
+    Raises `DesignError`: an unknown moderator, one with a single level, the outcome as a moderator, or fewer effects
+      than coefficients; the message names them.
+    Warns `DroppedRowsWarning`: effects with a missing moderator are left out; `RedundantModeratorWarning`: a column
+      that is a combination of earlier ones is left out and named, as metafor does.
     """
     formula = _right_hand_side(mods)
     if formula == "1":

@@ -6,7 +6,9 @@ The command line turns them into exit codes: `InputError` is 1 (problems in the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -36,8 +38,20 @@ class AllianceMetaWarning(UserWarning):
     """Root of every warning this package gives."""
 
 
+@contextmanager
+def quiet(category: type[AllianceMetaWarning] = AllianceMetaWarning) -> Iterator[None]:
+    """Keep warnings of the package back, or those of one kind."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
+
+
 class MissingFontWarning(AllianceMetaWarning):
-    """A figure has letters that no installed font has; they are drawn as boxes."""
+    """A figure has letters that no installed font has; the name of their script stands for them."""
+
+
+class SmallLettersWarning(AllianceMetaWarning):
+    """A figure is saved so small that its letters are hard to read."""
 
 
 class DroppedRowsWarning(AllianceMetaWarning):

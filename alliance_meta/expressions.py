@@ -52,10 +52,7 @@ def sentence(error: RefusedError, allowed: str) -> str:
 def plain_text(text: object, *, where: str, most: int = MOST_TEXT) -> str:
     """Return a text that may be read at all.
 
-    Raises
-    ------
-    InputError
-        It is no text, or longer than anything that is meant.
+    Raises `InputError`: it is no text, or longer than anything that is meant.
     """
     if not isinstance(text, str):
         raise InputError(f"{where} is {shown(text)}, and no text")

@@ -17,12 +17,8 @@ LARGEST_INPUT = 300_000_000
 def read_regular(path: str | Path, *, most: int = LARGEST_INPUT) -> bytes:
     """Return what a regular file holds; devices, pipes and files too large for any sheet are answered at once.
 
-    Raises
-    ------
-    CannotRunError
-        If it is no regular file, or larger than `most` bytes.
-    OSError
-        If it is not there or cannot be opened.
+    Raises `CannotRunError`: if it is no regular file, or larger than `most` bytes; `OSError`: if it is not there or
+    cannot be opened.
     """
     about = os.stat(path)
     if stat.S_ISDIR(about.st_mode):
@@ -39,10 +35,7 @@ def read_regular(path: str | Path, *, most: int = LARGEST_INPUT) -> bytes:
 def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write `data` to `path` in one step, so that no reader ever sees half a file.
 
-    Raises
-    ------
-    CannotRunError
-        If the folder cannot be written to.
+    Raises `CannotRunError`: if the folder cannot be written to.
     """
     target = Path(path)
     try:

@@ -22,26 +22,12 @@ def write_folder(target: Path, files: Mapping[str, bytes], *, ours: Collection[s
     The files are written into a folder beside `target`, and the two change places. Killed at any moment, it leaves the
     old set or the new one; what a killed run left beside them is removed by the next.
 
-    Parameters
-    ----------
-    target : Path
-        The folder; a link to one is followed.
-    files : mapping of str to bytes
-        Content by name, with ``/`` between folder and file.
-    ours : collection of str
-        Files of an earlier set; those that are not in `files` go. Everything else in `target` stays.
-
-    Returns
-    -------
-    dict of str to str
-        The files of somebody else whose name was needed, and what they are called now.
-
-    Raises
-    ------
-    InputError
-        A name that leads out of the folder.
-    CannotRunError
-        The folder cannot be written, or is the one that the program runs in; nothing has changed then.
+    `target`: the folder; a link to one is followed.
+    `files`: content by name, with ``/`` between folder and file.
+    `ours`: files of an earlier set; those that are not in `files` go. Everything else in `target` stays.
+    Returns the files of somebody else whose name was needed, and what they are called now.
+    Raises `InputError`: a name that leads out of the folder; `CannotRunError`: the folder cannot be written, or is the
+      one that the program runs in; nothing has changed then.
     """
     for name in files:
         _check_inside(name)
@@ -172,10 +158,7 @@ def _sweep(target: Path) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a folder as long as this process lives, so that no other sweeps it.
 
-    Raises
-    ------
-    BlockingIOError
-        If another process holds it.
+    Raises `BlockingIOError`: if another process holds it.
     """
     try:
         import fcntl

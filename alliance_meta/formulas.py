@@ -58,18 +58,10 @@ INTERCEPTS = ("Intercept", "intrcpt")
 
 @dataclass(frozen=True, eq=False)
 class CheckedFormula:
-    """A formula that may be handed to formulaic.
+    """A formula that may be handed to formulaic."""
 
-    Attributes
-    ----------
-    formula : formulaic.Formula
-        Parsed; nobody changes it.
-    variables : frozenset of str
-        The columns it names.
-    """
-
-    formula: Formula
-    variables: frozenset[str]
+    formula: Formula  # parsed; nobody changes it
+    variables: frozenset[str]  # the columns it names
 
 
 def parse_formula(text: str, *, where: str) -> CheckedFormula:
@@ -84,18 +76,10 @@ def parse_formula(text: str, *, where: str) -> CheckedFormula:
 def read_formula(text: str, *, columns: Sequence[str], where: str) -> CheckedFormula:
     """Check the right-hand side of a formula.
 
-    Parameters
-    ----------
-    text : str
-    columns : sequence of str
-        Columns that may be named.
-    where : str
-        Where it was written, such as ``"mods"``.
-
-    Raises
-    ------
-    InputError
-        It holds anything but what `FORMULA` says, names no column of the table, or does not mean what it says.
+    `columns`: columns that may be named.
+    `where`: where it was written, such as ``"mods"``.
+    Raises `InputError`: it holds anything but what `FORMULA` says, names no column of the table, or does not mean what
+      it says.
     """
     hint = backtick_hint(text, list(columns))
     try:

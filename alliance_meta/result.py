@@ -43,8 +43,13 @@ class _NoNotes:
 class Result:
     """The base of every result: a table, its exports, notes, and a document; classes add what is their own.
 
-    A class needs `tidy`, `document` and `notes`; a dataclass is declared with ``repr=False``, so that it prints as its
+    A class needs `tidy`, `_content` and `notes`; a dataclass is declared with ``repr=False``, so that it prints as its
     summary.
+
+    Attributes
+    ----------
+    notes : tuple of Note
+        What a reader must know; every report prints them.
     """
 
     if TYPE_CHECKING:
@@ -61,6 +66,10 @@ class Result:
 
     def document(self) -> Document:
         """Return what the result says, as data that can be written in several ways."""
+        return self._content()
+
+    def _content(self) -> Document:
+        """Return the document of a class."""
         raise NotImplementedError
 
     def _document(self, title: str, *blocks: Block, lines: Lines = ()) -> Document:

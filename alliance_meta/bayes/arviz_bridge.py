@@ -148,23 +148,14 @@ def summarise(
 ) -> pd.DataFrame:
     """Summarise draws (chain, draw) by label, unrounded.
 
-    Parameters
-    ----------
-    chains : mapping of str to ndarray of shape (chain, draw)
-    level : float
-        Probability inside the interval, a fraction.
-    shortest : bool
-        Shortest intervals instead of equal-tailed ones.
-    known : DataFrame, optional
-        An earlier summary; what does not depend on the interval is taken from it where it has the label.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by ``parameter``, with columns ``mean``, ``sd``, ``median``, ``ci_lb`` and ``ci_ub``, the Monte-Carlo
-        standard error of the mean (``mcse``), the effective number of draws for the middle (``ess_bulk``) and for the
-        tails (``ess_tail``), and ``rhat``, which is near 1 when the chains agree. Where the last four do not
-        exist (one chain, fewer than 4 draws, draws that never change) the cell is a `NotApplicable`.
+    `chains` (chain, draw).
+    `level`: probability inside the interval, a fraction.
+    `shortest`: shortest intervals instead of equal-tailed ones.
+    `known`: an earlier summary; what does not depend on the interval is taken from it where it has the label.
+    Returns a frame by ``parameter``, with columns ``mean``, ``sd``, ``median``, ``ci_lb`` and ``ci_ub``, the
+      Monte-Carlo standard error of the mean (``mcse``), the effective number of draws for the middle (``ess_bulk``) and
+      for the tails (``ess_tail``), and ``rhat``, which is near 1 when the chains agree. Where the last four do not
+      exist (one chain, fewer than 4 draws, draws that never change) the cell is a `NotApplicable`.
 
     Notes
     -----
@@ -208,24 +199,12 @@ def ess(chains: Array, method: Method, *, prob: Any = None) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    """Leave-one-out by importance sampling with Pareto-smoothed weights.
+    """Leave-one-out by importance sampling with Pareto-smoothed weights."""
 
-    Attributes
-    ----------
-    elpd : ndarray of shape (n,)
-        Log predictive density of each unit from the others.
-    k : ndarray of shape (n,)
-        Shape of the Pareto distribution of the largest weights.
-    good_k : float
-        Above it the estimate cannot be trusted; it depends on the number of draws.
-    weight : ndarray of shape (S, n)
-        Of the draws without each unit; each column sums to 1.
-    """
-
-    elpd: Array
-    k: Array
-    good_k: float
-    weight: Array
+    elpd: Array  # (n,): log predictive density of each unit from the others
+    k: Array  # (n,): shape of the Pareto distribution of the largest weights
+    good_k: float  # above it the estimate cannot be trusted; it depends on the number of draws
+    weight: Array  # (S, n): of the draws without each unit; each column sums to 1
 
 
 def psis(draws: Mapping[str, Any], log_likelihood: Array, observed: Array) -> Smoothed:
@@ -254,18 +233,11 @@ def psis(draws: Mapping[str, Any], log_likelihood: Array, observed: Array) -> Sm
 
 @dataclass(frozen=True)
 class SamplerDiagnostics:
-    """What a Hamiltonian sampler says about its own run.
+    """What a Hamiltonian sampler says about its own run."""
 
-    Attributes
-    ----------
-    divergences : float
-        Number of draws whose trajectory diverged; `NotApplicable` when the sampler did not record it.
-    bfmi : tuple of float
-        Energy Bayesian fraction of missing information of each chain (Betancourt 2016, arXiv:1604.00695);
-        empty when the sampler did not record its energy.
-    """
-
-    divergences: float
+    divergences: float  # number of draws whose trajectory diverged; `NotApplicable` when the sampler did not record it
+    # Energy Bayesian fraction of missing information of each chain (Betancourt 2016, arXiv:1604.00695); empty when the
+    # sampler did not record its energy.
     bfmi: tuple[float, ...]
 
 

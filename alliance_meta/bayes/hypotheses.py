@@ -19,20 +19,11 @@ _FORMS = "write 'mu = 0', 'mu > 0.1', '0.1 < mu < 0.3' or '|mu| < 0.1'"
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """One quantity, and the value or the range it has.
+    """One quantity, and the value or the range it has."""
 
-    Attributes
-    ----------
-    text : str
-        As it was written.
-    name : str
-        The quantity.
-    lower, upper : float
-        Equal for a point.
-    """
-
-    text: str
-    name: str
+    text: str  # as it was written
+    name: str  # the quantity
+    # lower, upper: equal for a point.
     lower: float
     upper: float
 

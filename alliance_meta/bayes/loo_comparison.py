@@ -16,7 +16,6 @@ from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.core.bayes.average import stacking_weights
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result, said
@@ -47,7 +46,6 @@ class LooComparison(Result):
         What was left out at once: ``"effect"`` or ``"cluster"``.
     failed : tuple of str
         Models whose draws fail their checks of convergence.
-    notes : tuple of Note
     """
 
     table: pd.DataFrame
@@ -69,20 +67,11 @@ class LooComparison(Result):
         """
         return self.table.copy()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         table = {"model": list(self.table.index), **columns_of(self.table)}
-        return plain(
-            {
-                "failed": list(self.failed),
-                "unit": self.unit,
-                "models": table,
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+        return {"failed": list(self.failed), "unit": self.unit, "models": table}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = dict.fromkeys(("elpd", "elpd_se", "p_loo", "elpd_diff", "se_diff"), 2)
         return Document(
             f"Leave-one-out comparison of {len(self.table)} models ({len(self.pointwise)} {self.unit}s)",

@@ -16,10 +16,7 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.hypotheses import Hypothesis, read_hypothesis
 from alliance_meta.core.bayes.integration import NormalMixture, PiecewiseDensity, shortest_interval
 from alliance_meta.core.bayes.trapezoid import HalfLine, SincDensity
-from alliance_meta.core.bayes.two_level import (
-    ExactPosterior,
-    log_posterior,
-)
+from alliance_meta.core.bayes.two_level import ExactPosterior, log_posterior
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, check_level, check_option
 from alliance_meta.results.coefficients import Interval
@@ -28,23 +25,12 @@ from alliance_meta.results.fit import SCALE_LABELS, Fit, to_scale
 from alliance_meta.tables.format import fixed, fixed_interval, level_text
 
 IntervalKind = Literal["eti", "hdi"]
-
-
 AnyMarginal = TypeVar("AnyMarginal", bound="Marginal")
-
-
 KINDS = {"eti": "equal-tailed", "hdi": "highest-density"}
-
-
 INFINITE = "infinite or out of reach: the tail of the posterior is too heavy"
-
-
 # The normal integral by the trapezoid rule, to rounding for functions as smooth as tanh.
 _Z = np.arange(-9.0, 9.01, 0.125)
-
-
 _PZ = 0.125 * np.exp(-0.5 * _Z**2) / np.sqrt(2.0 * np.pi)
-
 
 # What a posterior answers in its own words, for `Fit.why_not`.
 LACKS = {
@@ -252,8 +238,8 @@ class Marginal(ABC):
     @abstractmethod
     def _cdf(self, x: Array) -> Array: ...
 
-    @abstractmethod
-    def _sf(self, x: Array) -> Array: ...
+    def _sf(self, x: Array) -> Array:
+        return 1.0 - self._cdf(x)
 
     @abstractmethod
     def _pdf(self, x: Array) -> Array: ...
@@ -316,9 +302,7 @@ class OnIntervals(Marginal):
         def piecewise(self) -> PiecewiseDensity:
             """Its posterior."""
 
-    @property
-    def _lowest(self) -> float:
-        return 0.0
+    _lowest = 0.0
 
     def _cdf(self, x: Array) -> Array:
         return self.piecewise.cdf(np.maximum(x, 0.0))
@@ -415,11 +399,7 @@ def _logistic(s: Array) -> Array:
 
 
 TANH = Monotone(np.tanh, _arctanh, lambda z: 1.0 / np.cosh(z) ** 2, True)
-
-
 SHARE = Monotone(special.expit, lambda p: special.logit(np.clip(p, 0.0, 1.0)), _logistic, True)
-
-
 SQUARE = Monotone(np.square, lambda x: np.sqrt(np.maximum(x, 0.0)), lambda t: 2.0 * t, False)
 
 
@@ -434,8 +414,6 @@ def share_of(v: float) -> Monotone:
 
 
 MOST_STEPS = 200
-
-
 # In probability.
 CLOSE = 1e-13
 
@@ -463,9 +441,6 @@ class GridMarginal(Marginal):
 
     def _cdf(self, x: Array) -> Array:
         return self.grid.cdf(x)
-
-    def _sf(self, x: Array) -> Array:
-        return 1.0 - self.grid.cdf(x)
 
     def _pdf(self, x: Array) -> Array:
         return self.grid.pdf(x)

@@ -19,7 +19,6 @@ from alliance_meta.core.bayes.predictive import Errors, check_statistics, replic
 from alliance_meta.core.robust.clusters import stacks
 from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
@@ -63,7 +62,6 @@ class PredictiveCheck(Result):
     replicated : DataFrame
         The statistics of every replication.
     seed, draws : int
-    notes : tuple of Note
     problems : tuple of Note
         The checks of convergence that the draws behind it fail.
 
@@ -107,15 +105,12 @@ class PredictiveCheck(Result):
         """Effects outside the central 95 % of what the others predict."""
         return [str(name) for name, p in self.studies["p_value"].items() if p < 2.0 * SURPRISE]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers, without the replications, as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         parts = {"statistics": self.table, "studies": self.studies, "bins": self.bins.reset_index(drop=True)}
         tables = {name: {"name": list(one.index), **columns_of(one)} for name, one in parts.items()}
-        notes = [note.to_dict() for note in self.notes]
-        return plain({"seed": self.seed, "draws": self.draws, **tables, "notes": notes})
+        return {"seed": self.seed, "draws": self.draws, **tables}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         words = [STATISTICS[name] for name in self.flagged]
         verdict = (
             f"The model does not reproduce: {'; '.join(words)}."

@@ -16,12 +16,11 @@ from alliance_meta.bayes.marginals import TauMarginal, column
 from alliance_meta.bayes.priors.prior import Normal
 from alliance_meta.core.bayes.deletion import Prefix, prefixes
 from alliance_meta.core.bayes.two_level import ExactPosterior
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean
 from alliance_meta.result import Result
 from alliance_meta.results import wording
-from alliance_meta.results.fit import columns_of
+from alliance_meta.results.fit import Noun, columns_of
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import factor, fixed, level_text
 
@@ -48,7 +47,6 @@ class SequentialResults(Result):
         One row per step, on the analysis scale; see `tidy`.
     studies : DataFrame
         One row per study in that order; see `surprises`.
-    notes : tuple of Note
     """
 
     fit: BayesianResults
@@ -57,10 +55,10 @@ class SequentialResults(Result):
     studies: pd.DataFrame
     notes: tuple[Note, ...] = ()
 
-    @property
-    def log_marginal_likelihood(self) -> float:
-        """The sum of the log predictive densities of all steps: that of the synthesis of all studies."""
-        return self.fit.log_marginal_likelihood
+    log_marginal_likelihood = Noun[float](
+        "fit.log_marginal_likelihood",
+        "The sum of the log predictive densities of all steps: that of the synthesis of all studies.",
+    )
 
     def tidy(self, *, scale: Literal["z", "r"] | None = None) -> pd.DataFrame:
         """Return one row per step, unrounded.
@@ -114,22 +112,17 @@ class SequentialResults(Result):
         out.attrs.update(scale=scale or own, level=self.fit.level, interval="eti", order=self.order)
         return out
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number as JSON-ready values; `NotApplicable` becomes its reason."""
-        return plain(
-            {
-                "order": self.order,
-                "level": self.fit.level,
-                "priors": str(self.fit.priors),
-                "steps": columns_of(self.steps.reset_index()),
-                "studies": columns_of(self.studies.reset_index()),
-                "notes": [note.to_dict() for note in self.notes],
-                "provenance": self.fit.effects.provenance.to_dict(),
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "order": self.order,
+            "level": self.fit.level,
+            "priors": str(self.fit.priors),
+            "steps": columns_of(self.steps.reset_index()),
+            "studies": columns_of(self.studies.reset_index()),
+            "provenance": self.fit.effects.provenance.to_dict(),
+        }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         fit, r = self.fit, self.fit._scale == "z"
         table = self.tidy(scale="r" if r else None)
         effect = "r" if r else "mu"

@@ -48,8 +48,6 @@ class UnseenStudies(Result):
     table : DataFrame
         What `tidy` returns.
     provenance : Provenance
-        Where the effects come from.
-    notes : tuple of Note
     """
 
     estimate: float
@@ -74,8 +72,7 @@ class UnseenStudies(Result):
         """
         return self.table
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         title = f"Largest bias from unpublished studies (k = {self.k} published; {level_text(self.level)})"
         lines = (
             f"Unpublished studies that could move the mean from {self.q:g}: {_count(self.missing_estimate)}",

@@ -9,12 +9,10 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bias.favoured import as_independent, check_alpha, check_finite, few_effects
-from alliance_meta.bias.given import given
+from alliance_meta.bias.given import OfStudies, given
 from alliance_meta.core.bias import excess as core
-from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes
-from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import fixed, p_value
@@ -27,7 +25,7 @@ POWER = Note(
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class ExcessSignificance(Result):
+class ExcessSignificance(OfStudies):
     """How many effects are significant, and how many should be.
 
     Attributes
@@ -49,10 +47,6 @@ class ExcessSignificance(Result):
         How probably each effect is significant.
     alternative, tes_alternative : str
     alpha, tes_alpha : float
-    k, studies : int
-    provenance : Provenance
-        Where the effects come from.
-    notes : tuple of Note
     """
 
     observed: int
@@ -69,24 +63,14 @@ class ExcessSignificance(Result):
     tes_alternative: core.Alternative
     alpha: float
     tes_alpha: float
-    k: int
-    studies: int
-    provenance: Provenance
-    notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
         """Return one row: ``observed expected ratio pval theta theta_lim``."""
         names = ("observed", "expected", "ratio", "pval", "theta", "theta_lim")
         return pd.DataFrame({name: pd.Series([getattr(self, name)], index=["excess significance"]) for name in names})
 
-    def _values(self) -> dict[str, Any]:
-        names = (name for name in self.__dataclass_fields__ if name not in ("notes", "provenance"))
-        return self._these(*names)
-
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
-        many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
-        title = f"Test of excess significance ({many}; {self.test} test)"
+    def _content(self) -> Document:
+        title = f"Test of excess significance ({self._many}; {self.test} test)"
         lines = (
             f"{self.observed} of {self.k} effects significant, {fixed(self.expected, 2)} expected: p "
             f"{p_value(self.pval)}",

@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bias.favoured import as_independent, check_alpha, check_finite
-from alliance_meta.bias.given import Given, given
+from alliance_meta.bias.given import Given, OfStudies, given
 from alliance_meta.core.bias import fail_safe as core
 from alliance_meta.core.bias.worst_case import naive_tau2
-from alliance_meta.effects.provenance import Provenance
 from alliance_meta.notes import NotApplicable, Note, merge_notes
-from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables import format as fmt
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -27,7 +25,7 @@ CAUTION = Note(
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class FailSafeN(Result):
+class FailSafeN(OfStudies):
     """Fail-safe numbers by several rules.
 
     Attributes
@@ -40,12 +38,8 @@ class FailSafeN(Result):
         mean; `NotApplicable` without a target.
     alpha : float
     target : float
-    k, studies : int
     table : DataFrame
         What `tidy` returns.
-    provenance : Provenance
-        Where the effects come from.
-    notes : tuple of Note
     """
 
     rosenthal: float
@@ -56,25 +50,15 @@ class FailSafeN(Result):
     general_target: float
     alpha: float
     target: float
-    k: int
-    studies: int
     table: pd.DataFrame
-    provenance: Provenance
-    notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per rule: ``number until estimate pval``."""
         return self.table
 
-    def _values(self) -> dict[str, Any]:
-        names = (name for name in self.__dataclass_fields__ if name not in ("notes", "provenance", "table"))
-        return self._these(*names)
-
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
-        many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = {"number": _count, "until": "s", "estimate": _or_none, "pval": "p"}
-        return self._document(f"Fail-safe numbers ({many})", table_of(self.table, kinds))
+        return self._document(f"Fail-safe numbers ({self._many})", table_of(self.table, kinds))
 
 
 def _count(value: float) -> str:

@@ -22,7 +22,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
-from alliance_meta.results.fit import Fit, frame_of
+from alliance_meta.results.fit import Fit, Noun, frame_of
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.tables.document import Document, Kind, table_of
@@ -33,44 +33,22 @@ FOCAL = "focal"
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """The effects of a fit, as arrays.
-
-    Attributes
-    ----------
-    fit : Fit
-    cluster : ndarray of int, shape (k,)
-        The study of each effect, numbered from 0.
-    level : float
-    """
+    """The effects of a fit, as arrays."""
 
     fit: Fit
-    cluster: IntArray
+    cluster: IntArray  # (k,): the study of each effect, numbered from 0
     level: float
 
-    @property
-    def effects(self) -> EffectSizes:
-        """The effects that took part in the fit."""
-        return self.fit.effects
-
-    @property
-    def yi(self) -> Array:
-        """Effects, (k,)."""
-        return self.effects.yi
-
-    @property
-    def vi(self) -> Array:
-        """Sampling variances, (k,)."""
-        return self.effects.vi
+    effects = Noun[EffectSizes]("fit.effects", "The effects that took part in the fit.")
+    yi = Noun[Array]("effects.yi", "Effects, (k,).")
+    vi = Noun[Array]("effects.vi", "Sampling variances, (k,).")
 
     @cached_property
     def sei(self) -> Array:
         """Standard errors, (k,)."""
         return np.sqrt(self.vi)
 
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.effects.k
+    k = Noun[int]("effects.k", "Number of effects.")
 
     @property
     def studies(self) -> int:
@@ -127,22 +105,42 @@ def study_means(found: Given, rho: float | None = None) -> EffectSizes:
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class Adjusted(Result):
+class OfStudies(Result):
+    """An answer that rests on effects of studies, and is itself what its fields are.
+
+    Attributes
+    ----------
+    k, studies : int
+        Effects and studies it rests on.
+    provenance : Provenance
+    """
+
+    k: int
+    studies: int
+    provenance: Provenance
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def _many(self) -> str:
+        return f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
+
+    def _values(self) -> dict[str, Any]:
+        hidden = ("notes", "provenance", "table")
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in hidden}
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Adjusted(OfStudies):
     """An estimate of the mean effect that allows for some kind of bias, on the analysis scale.
 
     Attributes
     ----------
     estimate, se, ci_lb, ci_ub, pval : float
         The adjusted mean, its standard error, interval and p-value; `NotApplicable` where there is none.
-    k, studies : int
-        Effects and studies it rests on.
     level : float
         Confidence level, a fraction.
     measure : str
         What the effects are; Fisher z is also given as r.
-    provenance : Provenance
-        Where the effects come from.
-    notes : tuple of Note
     """
 
     # What it is called in a table, and what it takes for granted, each in a few words.
@@ -154,12 +152,8 @@ class Adjusted(Result):
     ci_lb: float
     ci_ub: float
     pval: float
-    k: int
-    studies: int
     level: float
     measure: str
-    provenance: Provenance
-    notes: tuple[Note, ...] = ()
 
     @property
     def on_r(self) -> tuple[float, float, float]:
@@ -180,15 +174,10 @@ class Adjusted(Result):
             row |= dict(zip(("r", "r_lb", "r_ub"), self.on_r, strict=True))
         return row
 
-    def _values(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("notes", "provenance")}
-
     def _title(self) -> str:
-        many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
-        return f"{self.called} ({many}; {level_text(self.level)})"
+        return f"{self.called} ({self._many}; {level_text(self.level)})"
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = {name: "p" if name == "pval" else 4 for name in self._row()}
         return self._document(self._title(), table_of(self.tidy(), kinds), lines=self._reasons())
 

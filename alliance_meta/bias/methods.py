@@ -31,23 +31,12 @@ NONE = NotApplicable("the method has none")
 
 @dataclass(frozen=True)
 class Method:
-    """A method of the panel.
+    """A method of the panel."""
 
-    Attributes
-    ----------
-    label : str
-        What its row is called.
-    run : callable
-        ``run(fit, **options)`` gives the result.
-    source : str
-        Where it was published.
-    options : callable
-        Returns its options for the data at hand.
-    """
-
-    label: str
-    run: Callable[..., Any]
-    source: str
+    label: str  # what its row is called
+    run: Callable[..., Any]  # ``run(fit, **options)`` gives the result
+    source: str  # where it was published
+    # Returns its options for the data at hand.
     options: Callable[[Given], dict[str, Any]] = lambda source: {"level": source.level}
 
 
@@ -112,20 +101,11 @@ def means(source: Given) -> Mapping[str, Method]:
 
 @dataclass(frozen=True)
 class Question:
-    """A test or measure that gives no mean.
-
-    Attributes
-    ----------
-    label : str
-    asked : Method or str
-        What gives the result; a string names the row of `means` whose result it is.
-    say : callable
-        What makes a row of that result.
-    """
+    """A test or measure that gives no mean."""
 
     label: str
-    asked: Method | str
-    say: Callable[[Any], Said]
+    asked: Method | str  # what gives the result; a string names the row of `means` whose result it is
+    say: Callable[[Any], Said]  # what makes a row of that result
 
 
 def _none(source: Given) -> dict[str, Any]:

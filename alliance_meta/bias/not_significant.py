@@ -74,8 +74,7 @@ class UnreportedResults(Adjusted):
         # Named, because a dataclass with slots is not the class that super() without arguments knows.
         return Adjusted._values(self) | {"rows": {"way": list(self.rows.index), **columns_of(self.rows)}}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         counts = f"{self.k - self.unreported} effects with a number, {self.unreported} without"
         title = f"Effects reported only as not significant ({counts}; {level_text(self.level)})"
         kinds: dict[str, Kind] = dict.fromkeys(("estimate", "ci_lb", "ci_ub", "pval", "tau2"), 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,7 +12,7 @@ import pandas as pd
 from alliance_meta.bias.given import Given, given
 from alliance_meta.bias.methods import NONE, Method, Question, means, questions
 from alliance_meta.bias.small_study.precision import PetPeese
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning
+from alliance_meta.errors import AllianceMetaError, quiet
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.results.fit import frame_of
 from alliance_meta.results.panel import AS_R, NUMBERS, Panel, on_r, records
@@ -49,7 +48,6 @@ class BiasPanel(Panel):
     tests : DataFrame
         Tests and measures that give no mean: by name, ``label stat ddf pval says why``.
     provenance : Provenance
-        Where the effects come from.
     notes : tuple of Note
         Those of the fit, then what single methods said, each after the method's label.
     """
@@ -70,8 +68,7 @@ class BiasPanel(Panel):
             "such assumptions, and none of them is a verdict."
         )
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         given = [row for row in self.rows() if not row["why"]]
         blocks = (self.estimates(given), _tests(self), [self.spread()], _assumed(given), self.not_given(self.tests))
         return self._document(f"Methods for a biased literature {self.counted}", *(block for block in blocks if block))
@@ -166,8 +163,7 @@ def panel(fit: Any, *, level: float | None = None) -> BiasPanel:
 
 def answer_of(method: Method, fit: Any, source: Given) -> Any:
     """Return the result of a method, or the sentence that says why it gives none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         try:
             return method.run(fit, **method.options(source))
         except AllianceMetaError as error:

@@ -54,13 +54,12 @@ class RightTruncated(Adjusted):
     affirmative: int
     error: float
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         lines = (
             f"Mode and credible interval; significant effects on the {self.side} left out: {self.affirmative}",
             f"median = {fixed(self.median)}, tau = {fixed(self.tau)} {fixed_interval(self.tau_lb, self.tau_ub)}",
         )
-        return replace(Adjusted.document(self), lines=lines)
+        return replace(Adjusted._content(self), lines=lines)
 
 
 def rtma(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: float | None = None) -> RightTruncated:

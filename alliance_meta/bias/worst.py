@@ -72,8 +72,7 @@ class WorstCase(Adjusted):
     def _values(self) -> dict[str, Any]:
         return {**Adjusted._values(self), "curve": {str(name): list(self.curve[name].array) for name in self.curve}}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         lines = (
             f"Affirmative effects: {self.affirmative}; others, whose mean the estimate is: {self.nonaffirmative}",
             f"Mean of all effects, weighted alike: {fixed(self.uncorrected)}",
@@ -85,7 +84,7 @@ class WorstCase(Adjusted):
         rows = self.curve.assign(ratio=[_ratio(value) for value in self.curve["ratio"]])
         rows.index = pd.Index([""] * len(rows))
         curve = table_of(rows, shown, "Mean if affirmative effects are published so many times as likely as others")
-        document = Adjusted.document(self)
+        document = Adjusted._content(self)
         return replace(document, lines=lines, blocks=(*document.blocks, curve))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import bias, data, evidence, exchange, fit, reports, sensitivity, sheets
+from alliance_meta.cli import bias, data, evidence, exchange, explore, fit, reports, sensitivity, sheets
 
 EPILOG = "Exit codes: 0 done, 1 problems in the input, 2 could not run."
 
@@ -44,6 +44,7 @@ app.command("consistency")(evidence.consistency)
 app.command("convert")(sheets.convert)
 app.command("deposit")(exchange.deposit)
 app.command("diff")(exchange.diff)
+app.command("explore")(explore.explore)
 app.command("export")(exchange.export)
 app.command("fit")(fit.fit)
 app.command("match")(evidence.match)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -19,7 +19,7 @@ from alliance_meta.cli.fit import (
     results_bytes,
     typed,
 )
-from alliance_meta.cli.options import Options, option, takes_sheet
+from alliance_meta.cli.options import Options, SourceArgument, option, takes_sheet
 from alliance_meta.cli.output import held_notes
 
 SETTINGS = ("method", "test", "rho", "cluster", "random", "robust")
@@ -35,9 +35,7 @@ OPTIONS: Options = {
 @partial(takes_sheet, options=OPTIONS)
 def bias(
     context: typer.Context,
-    source: Annotated[
-        str, typer.Argument(help="A coding sheet, or the name of a shipped data set.", show_default=False)
-    ],
+    source: SourceArgument,
     *,
     chosen: Any,
     naming: dict[str, Any],

@@ -13,6 +13,7 @@ import typer
 from alliance_meta.cli.options import (
     JsonOption,
     Options,
+    SourceArgument,
     check_output,
     check_shipped,
     checked_level,
@@ -156,11 +157,12 @@ FITTERS: Mapping[str, Callable[[EffectSizes, dict[str, Any], dict[str, Any]], An
     BAYES: _bayes,
 }
 
-
 MODEL_SETTINGS = ("method", "test", "rho", "cluster", "random", "robust", "mu_prior", "tau_prior")
+# Those of `plots.forests.styles`, which takes longer to load than the command line may.
+LAYOUTS = Literal["default", "apa", "bmj", "jama"]
+SHAPES = ("by", "order", "layout")
 FIGURES = (".svg", ".pdf", ".png")
 TABLES = (".csv", ".json")
-
 
 CHOICES: Options = {
     "mods": option(str, 'Moderators, e.g. "rater + setting"; 1 for none.', "1", metavar="FORMULA"),
@@ -201,9 +203,18 @@ CHOICES: Options = {
     "level": option(float, "Confidence level, a fraction.", 0.95, callback=checked_level),
     "vtype": option(str, "Variance of a raw r: LS, AV, H0 or UB.", "LS", callback=one_of("vtype", VType)),
     "subset": option(str | None, "Rows to keep, e.g. \"rater == 'client'\".", metavar="EXPR"),
-    "forest": option(Path | None, "Draw a forest plot (.svg, .pdf or .png).", metavar="FILE"),
-    "by": column("Group the forest plot by this column."),
+    "forest": option(
+        Path | None,
+        "Draw a forest plot (.svg, .pdf or .png); many rows as pages: of one PDF, else FILE, FILE-2, ...",
+        metavar="FILE",
+    ),
+    "by": column("Group the forest plot by this column, with the mean and the test of its levels."),
     "order": option(str | None, "Order of the forest plot's rows.", metavar="ORDER"),
+    "layout": option(
+        str | None,
+        "Look of the forest plot: default, apa, bmj or jama.",
+        callback=one_of("layout", LAYOUTS),
+    ),
     "out": option(Path | None, "Write the coefficients (.csv) or everything (.json).", metavar="FILE"),
     "json": (JsonOption, False),
 }
@@ -212,9 +223,7 @@ CHOICES: Options = {
 @partial(takes_sheet, options=CHOICES)
 def fit(
     context: typer.Context,
-    source: Annotated[
-        str, typer.Argument(help="A coding sheet, or the name of a shipped data set.", show_default=False)
-    ],
+    source: SourceArgument,
     *,
     chosen: Any,
     naming: dict[str, Any],
@@ -226,8 +235,10 @@ def fit(
     For example: alliance-meta fit coding.csv --mods "rater + setting" --forest forest.svg
     """
     forest, out, by, bayes = chosen.forest, chosen.out, chosen.by, chosen.bayes
-    if forest is None and (by is not None or chosen.order is not None):
-        raise typer.BadParameter("this shapes the forest plot; add --forest FILE", param_hint="--by / --order")
+    shape = {name: value for name in SHAPES if (value := getattr(chosen, name)) is not None}
+    if forest is None and shape:
+        hint = " / ".join(f"--{name}" for name in SHAPES)
+        raise typer.BadParameter("this shapes the forest plot; add --forest FILE", param_hint=hint)
     given = {name: context.params[name] for name in MODEL_SETTINGS if typed(context, name)}
     _check_useful(given, bayes=bayes, model=chosen.model, by=by)
     if bayes:
@@ -240,7 +251,7 @@ def fit(
         result = fit_model(effects, choice, mods=chosen.mods, level=chosen.level, settings=given)
         files: dict[Path, bytes] = {}
         if forest is not None:
-            files[forest] = _drawing(result, ending=endings[forest], by=by, order=chosen.order)
+            files |= _drawings(result, forest, ending=endings[forest], shape=shape)
         document = choice.document(given, result)
         if out is not None:
             files[out] = results_bytes(result, document, ending=endings[out])
@@ -339,11 +350,15 @@ def _rows(table: CodedTable, subset: str | None) -> CodedTable:
     return table if subset is None else table.query(subset)
 
 
-def _drawing(result: Any, *, ending: str, by: str | None, order: str | None) -> bytes:
-    from alliance_meta.plots import figure_bytes, forest
+def _drawings(result: Any, path: Path, *, ending: str, shape: Mapping[str, Any]) -> dict[Path, bytes]:
+    """Return the files of a forest: a PDF holds all its pages, of other files each page is one."""
+    from alliance_meta.plots import figure_bytes, forest_pages
 
-    chosen: dict[str, Any] = {name: value for name, value in (("by", by), ("order", order)) if value is not None}
-    return figure_bytes(forest(result, **chosen), format=ending.lstrip("."))
+    pages, kind = forest_pages(result, **shape), ending.lstrip(".")
+    if kind == "pdf":
+        return {path: figure_bytes(pages, format=kind)}
+    names = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, len(pages) + 1))]
+    return {name: figure_bytes(page, format=kind) for name, page in zip(names, pages, strict=True)}
 
 
 def results_bytes(result: Any, document: dict[str, Any], *, ending: str) -> bytes:

@@ -59,6 +59,9 @@ def check_output(path: Path, *, option: str, endings: Sequence[str], inputs: Seq
     return ending
 
 
+SourceArgument = Annotated[
+    str, typer.Argument(help="A coding sheet, or the name of a shipped data set.", show_default=False)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 # Option -> its type with what typer is told of it, and its default.
@@ -93,7 +96,6 @@ NAMING: Options = {
     "encoding": option(str | None, "Encoding of a text file, e.g. mac_roman, gbk, shift_jis.", metavar="NAME"),
     "sheet": option(str | None, "Sheet of an Excel workbook; by default the one with the columns.", metavar="NAME"),
 }
-
 
 # What a shipped data set says itself.
 FILE_ONLY = ("study", "missing", "encoding", "sheet")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from alliance_meta.cli.fit import CHE, CHOICES, RANDOM, Choice, check_outputs, give, read_effects, results_bytes
-from alliance_meta.cli.options import Options, option, takes_sheet
+from alliance_meta.cli.options import Options, SourceArgument, option, takes_sheet
 from alliance_meta.cli.output import held_notes
 
 OPTIONS: Options = {
@@ -33,14 +33,7 @@ OPTIONS: Options = {
 
 
 @partial(takes_sheet, options=OPTIONS)
-def sensitivity(
-    source: Annotated[
-        str, typer.Argument(help="A coding sheet, or the name of a shipped data set.", show_default=False)
-    ],
-    *,
-    chosen: Any,
-    naming: dict[str, Any],
-) -> None:
+def sensitivity(source: SourceArgument, *, chosen: Any, naming: dict[str, Any]) -> None:
     """Show the mean effect by every usual analysis, and what it would take to change the answer.
 
     Each row changes one thing about the headline; a row that does not apply says why. Nothing here is a verdict.

@@ -16,14 +16,10 @@ def shares(values: Array, codes: AnyArray) -> Array:
     The values must vary.
     """
     total = float(((values - values.mean()) ** 2).sum())
-    blocks = [_indicators(column) for column in codes.T]
+    blocks = [(column[:, None] == np.unique(column)[1:]).astype(float) for column in codes.T]
     left = _left_over(values, blocks)
     without = [_left_over(values, [*blocks[:j], *blocks[j + 1 :]]) for j in range(len(blocks))]
     return np.clip((np.array(without) - left) / total, 0.0, 1.0)
-
-
-def _indicators(codes: AnyArray) -> Array:
-    return (codes[:, None] == np.unique(codes)[1:]).astype(float)
 
 
 def _left_over(values: Array, blocks: list[Array]) -> float:

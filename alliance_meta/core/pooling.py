@@ -14,24 +14,17 @@ SAME = 1e-24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pooled:
-    """Pooled coefficients.
+    """Pooled coefficients."""
 
-    Attributes
-    ----------
-    beta, se, df : ndarray of shape (p,)
-        `df` may be infinite.
-    vb, within, between : ndarray of shape (p, p)
-        Total covariance, and its two parts.
-    riv, fmi, mcse : ndarray of shape (p,)
-        Relative increase in variance, fraction of missing information, Monte Carlo error of `beta`.
-    """
-
+    # beta, se, df (p,): `df` may be infinite.
     beta: Array
     se: Array
     df: Array
+    # vb, within, between (p, p): total covariance, and its two parts.
     vb: Array
     within: Array
     between: Array
+    # riv, fmi, mcse (p,): relative increase in variance, fraction of missing information, Monte Carlo error of `beta`.
     riv: Array
     fmi: Array
     mcse: Array

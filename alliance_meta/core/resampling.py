@@ -34,26 +34,14 @@ LARGEST_WHOLE, LARGEST = 34.5, 709.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recipe:
-    """How each replicate is fitted: the settings of the model whose data are resampled.
+    """How each replicate is fitted: the settings of the model whose data are resampled."""
 
-    Attributes
-    ----------
-    X : ndarray of shape (k, p)
-    method, test : str
-    tau2 : float or None
-        A tau2 that is known.
-    lowest : float
-        Lowest tau2 allowed.
-    tested : tuple of int
-        Coefficients that QM tests together.
-    """
-
-    X: Array
+    X: Array  # (k, p)
     method: str
     test: str
-    tau2: float | None
-    lowest: float
-    tested: tuple[int, ...]
+    tau2: float | None  # a tau2 that is known
+    lowest: float  # lowest tau2 allowed
+    tested: tuple[int, ...]  # coefficients that QM tests together
 
 
 # Arrays by name, the replicate first: beta and stat (B, p); QM, tau2, I2 and H2 (B,).

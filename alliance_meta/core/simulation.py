@@ -61,25 +61,14 @@ class Whole:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """With which probability a p-value is reported, relative to the likeliest.
+    """With which probability a p-value is reported, relative to the likeliest."""
 
-    Attributes
-    ----------
-    steps : ndarray of shape (J,)
-        Of a step function the p-values at which it changes; of a beta density the two between which it changes.
-    weights : ndarray
-        One more than steps; of a beta density its two parameters.
-    beta : bool
-    alternative : {"greater", "less", "two.sided"}
-    by : {"effect", "cluster"}
-        Whether every effect is reported or not by its own p-value, or a whole study by that of its first effect.
-    """
-
+    # (J,): of a step function the p-values at which it changes; of a beta density the two between which it changes.
     steps: Array
-    weights: Array
+    weights: Array  # one more than steps; of a beta density its two parameters
     beta: bool
     alternative: Alternative
-    by: By
+    by: By  # whether every effect is reported or not by its own p-value, or a whole study by that of its first effect
 
     def probability(self, p: Array) -> Array:
         """Return the probability of being reported for each p-value."""
@@ -96,33 +85,20 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What is simulated.
+    """What is simulated."""
 
-    Attributes
-    ----------
-    k : int
-        Studies in each data set.
-    per_study, n : Whole
-    mu, tau, omega, rho : float
-    shifts : tuple of ndarray
-        For each moderator what its levels, which are equally likely, add to mu.
-    attenuation : float
-        What unreliable measures leave of a correlation.
-    selection : Selection or None
-    p_hacking, unreported : float
-        Shares of the effects that are not significant: estimated again until they are; reported without a number.
-    """
-
-    k: int
+    k: int  # studies in each data set
     per_study: Whole
     n: Whole
     mu: float
     tau: float
     omega: float
     rho: float
-    shifts: tuple[Array, ...] = ()
-    attenuation: float = 1.0
+    shifts: tuple[Array, ...] = ()  # for each moderator what its levels, which are equally likely, add to mu
+    attenuation: float = 1.0  # what unreliable measures leave of a correlation
     selection: Selection | None = None
+    # p_hacking, unreported: shares of the effects that are not significant: estimated again until they are; reported
+    # without a number.
     p_hacking: float = 0.0
     unreported: float = 0.0
 
@@ -134,38 +110,23 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulated:
-    """Data sets one after the other, one row per effect.
+    """Data sets one after the other, one row per effect."""
 
-    Attributes
-    ----------
-    replicate, study : ndarray of int, shape (K,)
-        The data set, and the study within it, both from 0.
-    n : ndarray of int, shape (K,)
-    y, v : ndarray of shape (K,)
-        Estimate and sampling variance, Fisher z.
-    theta, expected : ndarray of shape (K,)
-        The true effect, and what is left of it by unreliable measures.
-    p : ndarray of shape (K,)
-        p-value of y / sqrt(v) on the favoured side.
-    levels : ndarray of int, shape (K, q)
-        Level of each moderator.
-    hacked, unreported : ndarray of bool, shape (K,)
-    drawn : ndarray of int, shape (B,)
-        Studies that were made until each data set was full.
-    """
-
+    # replicate, study (K,): the data set, and the study within it, both from 0.
     replicate: IntArray
     study: IntArray
-    n: IntArray
+    n: IntArray  # (K,)
+    # y, v (K,): estimate and sampling variance, Fisher z.
     y: Array
     v: Array
+    # theta, expected (K,): the true effect, and what is left of it by unreliable measures.
     theta: Array
     expected: Array
-    p: Array
-    levels: IntArray
-    hacked: Mask
-    unreported: Mask
-    drawn: IntArray
+    p: Array  # (K,): p-value of y / sqrt(v) on the favoured side
+    levels: IntArray  # (K, q): level of each moderator
+    hacked: Mask  # (K,)
+    unreported: Mask  # (K,)
+    drawn: IntArray  # (B,): studies that were made until each data set was full
 
 
 ROWS = tuple(one.name for one in fields(Simulated) if one.name not in ("replicate", "study", "drawn"))

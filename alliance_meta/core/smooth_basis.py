@@ -12,21 +12,11 @@ from alliance_meta._typing import Array
 
 @dataclass(frozen=True, eq=False)
 class SmoothBasis:
-    """Functions that bend a line, for values of one variable.
+    """Functions that bend a line, for values of one variable."""
 
-    Attributes
-    ----------
-    knots : ndarray of shape (K,)
-        Where cubic pieces meet; beyond the outer two the functions are straight lines.
-    heights : ndarray of shape (K, K - 2)
-        Each function at the knots, before a line is taken from it.
-    line : ndarray of shape (2, K - 2)
-        Intercept and slope of that line.
-    """
-
-    knots: Array
-    heights: Array
-    line: Array
+    knots: Array  # (K,): where cubic pieces meet; beyond the outer two the functions are straight lines
+    heights: Array  # (K, K - 2): each function at the knots, before a line is taken from it
+    line: Array  # (2, K - 2): intercept and slope of that line
 
     @property
     def m(self) -> int:

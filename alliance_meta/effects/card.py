@@ -23,55 +23,31 @@ def _as_printed(text: object) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedResult:
-    """One result somebody printed for a data set, with the route that leads to it.
-
-    Attributes
-    ----------
-    id : str
-        Name of the result, unique over all data sets.
-    label : str
-        What was computed, in words.
-    kind : {"published", "recalculated", "documentation"}
-        Printed by the article itself, recalculated by a later paper, or printed in a package's documentation.
-    source, where : str
-        Who printed it, and on which page, table or file.
-    doi : str or None
-        DOI of `source`, if one was read.
-    scale : {"z", "r"}
-        Scale of the printed numbers.
-    coefficient : str
-        Which coefficient the printed estimate is: ``"intrcpt"`` or a moderator's column such as ``"type[T.p]"``.
-    printed : dict of str to str
-        The numbers as text, exactly as printed, under metafor's names: their digits say how far they bind.
-    route : dict or None
-        Arguments of `escalc` and `RandomEffectsModel` that give the result: ``ri ni measure vtype method test
-        mods subset``. None if the route is unknown or not built.
-    search : bool
-        True if the route is unknown and may be looked for among those that are built.
-    note : str
-        Why it does not reproduce, what the route cannot do, or what else to know.
-    moderator : str
-        Of a mean at one level of a moderator: which, such as ``"alliance rater: client"``.
-    subset : str or None
-        Expression that picks the rows of that level, such as ``"alliance_rater == 'client'"``.
-    """
+    """One result somebody printed for a data set, with the route that leads to it."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    id: str = "printed"
-    label: str = "printed result"
+    id: str = "printed"  # name of the result, unique over all data sets
+    label: str = "printed result"  # what was computed, in words
+    # Printed by the article itself, recalculated by a later paper, or printed in a package's documentation.
     kind: Literal["published", "recalculated", "documentation"] = "published"
+    # source, where: who printed it, and on which page, table or file.
     source: str = "not stated"
     where: str = "not stated"
-    doi: str | None = None
-    scale: Literal["r", "z"] = "r"
+    doi: str | None = None  # DOI of `source`, if one was read
+    scale: Literal["r", "z"] = "r"  # scale of the printed numbers
+    # Which coefficient the printed estimate is: ``"intrcpt"`` or a moderator's column such as ``"type[T.p]"``.
     coefficient: str = "intrcpt"
+    # The numbers as text, exactly as printed, under metafor's names: their digits say how far they bind.
     printed: Annotated[dict[str, Annotated[str, BeforeValidator(_as_printed)]], Field(min_length=1)]
+    # Arguments of `escalc` and `RandomEffectsModel` that give the result: ``ri ni measure vtype method test mods
+    # subset``. None if the route is unknown or not built.
     route: dict[str, Any] | None = None
+    # True if the route is unknown and may be looked for among those that are built.
     search: Annotated[bool, Strict()] = True
-    note: str = ""
-    moderator: str = ""
-    subset: str | None = None
+    note: str = ""  # why it does not reproduce, what the route cannot do, or what else to know
+    moderator: str = ""  # of a mean at one level of a moderator: which, such as ``"alliance rater: client"``
+    subset: str | None = None  # expression that picks the rows of that level, such as ``"alliance_rater == 'client'"``
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as a plain dictionary."""
@@ -84,30 +60,19 @@ class PublishedResult:
 
 @dataclass(frozen=True)
 class FieldCard:
-    """One column of a data set.
+    """One column of a data set."""
 
-    Attributes
-    ----------
-    name, type, title, description : str
-        Name in the file, Frictionless type, short title and what stands in the column.
-    unit : str or None
-        Unit of the numbers.
-    categories : mapping of str to str
-        Permitted values with their meaning (the value itself where it speaks for itself).
-    required, unique : bool
-        Whether a value must stand in every row, and whether values must differ.
-    minimum, maximum : float or None
-        Bounds a number may reach.
-    """
-
+    # name, type, title, description: name in the file, Frictionless type, short title and what stands in the column.
     name: str
     type: str
     title: str
     description: str
-    unit: str | None
-    categories: Mapping[str, str]
+    unit: str | None  # unit of the numbers
+    categories: Mapping[str, str]  # permitted values with their meaning (the value itself where it speaks for itself)
+    # required, unique: whether a value must stand in every row, and whether values must differ.
     required: bool
     unique: bool
+    # minimum, maximum: bounds a number may reach.
     minimum: float | None
     maximum: float | None
 

@@ -13,7 +13,6 @@ from alliance_meta._typing import AnyArray, Mask
 from alliance_meta.core.correlations import agreement as core
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.columns import without_codes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import DroppedRowsWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, warn_note
 from alliance_meta.result import Result
@@ -28,25 +27,14 @@ Sheet = CodedTable | pd.DataFrame
 
 @dataclass(frozen=True)
 class Pairs:
-    """What two coders wrote into the same cells.
+    """What two coders wrote into the same cells."""
 
-    Attributes
-    ----------
-    keys : pandas.DataFrame
-        What names each row: the key columns, or the line.
-    first, second : pandas.DataFrame
-        The same columns and rows of both.
-    names : tuple of str
-        What the two are called.
-    unmatched : pandas.DataFrame
-        Rows of one sheet only: the key and ``sheet``.
-    """
-
-    keys: pd.DataFrame
+    keys: pd.DataFrame  # what names each row: the key columns, or the line
+    # first, second: the same columns and rows of both.
     first: pd.DataFrame
     second: pd.DataFrame
-    names: tuple[str, str]
-    unmatched: pd.DataFrame
+    names: tuple[str, str]  # what the two are called
+    unmatched: pd.DataFrame  # rows of one sheet only: the key and ``sheet``
 
 
 def side_by_side(sheet: Sheet, columns: Mapping[str, tuple[str, str]]) -> Pairs:
@@ -256,7 +244,6 @@ class CoderAgreement(Result):
     k : int
         Rows that both have.
     level : float
-    notes : tuple of Note
     """
 
     estimates: pd.DataFrame = field(repr=False)
@@ -271,8 +258,7 @@ class CoderAgreement(Result):
         """Return the estimates, one row per column and statistic."""
         return self.estimates.copy()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+    def _values(self) -> dict[str, Any]:
         tables = {"estimates": self.estimates.reset_index()}
         tables |= {"disagreements": self.disagreements, "unmatched": self.unmatched}
         out: dict[str, Any] = {name: getattr(self, name) for name in ("coders", "k", "level")}
@@ -280,10 +266,9 @@ class CoderAgreement(Result):
             # `to_dict` of pandas would make a bare NaN of a NotApplicable.
             rows = table.astype(object).itertuples(index=False, name=None)
             out[name] = [dict(zip(table.columns, row, strict=True)) for row in rows]
-        return dict(plain({**out, "notes": [note.to_dict() for note in self.notes]}))
+        return out
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         shown = self.estimates.reset_index()
         kinds: dict[str, Kind] = {"statistic": "s", "n": 0, "estimate": 3, "ci_lb": 3, "ci_ub": 3}
         blocks: list[Block] = [table_of(shown.set_index("column"), kinds, label="column")]

@@ -137,10 +137,7 @@ def load_dataset(name: str) -> CodedTable:
 def data_root() -> Path:
     """Return the folder of the shipped data: inside the package if installed, else the checkout's ``data/``.
 
-    Raises
-    ------
-    CannotRunError
-        If there is neither.
+    Raises `CannotRunError`: if there is neither.
     """
     package = Path(__file__).resolve().parent.parent
     for candidate in (package / "_data", package.parent / "data"):
@@ -152,10 +149,7 @@ def data_root() -> Path:
 def read_resource(folder: Path, which: int | str) -> pd.DataFrame:
     """Return one table of the datapackage in `folder`, typed by its schema, after checking its hash.
 
-    Raises
-    ------
-    InputError
-        If the file is missing or is not the one that the datapackage describes.
+    Raises `InputError`: if the file is missing or is not the one that the datapackage describes.
     """
     text, resource = _read(folder, which)
     schema = resource["schema"]
@@ -173,10 +167,7 @@ def check_datasets() -> list[Problem]:
     Hash and size of each file, its header, the type of every value, and the constraints of every column;
     a caution, a licence and a source in every card; and no file that no card describes.
 
-    Returns
-    -------
-    list of Problem
-        Empty if all is well. Each message begins with the file's name; rows are lines of the file.
+    Returns no problem if all is well. Each message begins with the file's name; rows are lines of the file.
     """
     problems: list[Problem] = []
     described: set[Path] = set()
@@ -375,22 +366,10 @@ VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 def seal_dataset(folder: Path, *, version: str | None = None) -> tuple[list[Problem], str]:
     """Make a changed file the one that its datapackage describes, if nothing else is wrong with it.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder with the ``datapackage.json``.
-    version : str, optional
-        New version of the data set; by default the second number is raised if a file changed.
-
-    Returns
-    -------
-    problems, version
-        What is wrong; with any problem nothing is written.
-
-    Raises
-    ------
-    InputError
-        A version that is no ``1.2.3``.
+    `folder`: folder with the ``datapackage.json``.
+    `version`: new version of the data set; by default the second number is raised if a file changed.
+    Returns problems, version: what is wrong; with any problem nothing is written.
+    Raises `InputError`: a version that is no ``1.2.3``.
     """
     if version is not None and not VERSION.fullmatch(version):
         raise InputError(f"version {version!r} is not of the form 1.2.3")
@@ -416,12 +395,8 @@ def seal_dataset(folder: Path, *, version: str | None = None) -> tuple[list[Prob
 def folder_of(name: str) -> Path:
     """Return the folder of a shipped data set.
 
-    Raises
-    ------
-    InputError
-        If there is none of this name.
-    CannotRunError
-        Data that came with an installed package: they are changed in a checkout.
+    Raises `InputError`: if there is none of this name; `CannotRunError`: data that came with an installed package: they
+    are changed in a checkout.
     """
     if data_root().name != "data":
         raise CannotRunError("the data of an installed package stay as they are; change them in a checkout")

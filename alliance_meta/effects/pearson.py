@@ -14,10 +14,8 @@ from alliance_meta.errors import InputError
 def pearson(effects: EffectSizes, *, smallest: int = 3) -> tuple[Array, Array]:
     """Return r (k,) and n (k,) of plain Pearson correlations.
 
-    Raises
-    ------
-    InputError
-        The effects are not such correlations, their sample sizes are missing or below `smallest`, an r is 1 or -1.
+    Raises `InputError`: the effects are not such correlations, their sample sizes are missing or below `smallest`, an r
+    is 1 or -1.
     """
     if effects.measure not in ("ZCOR", "COR"):
         raise InputError(

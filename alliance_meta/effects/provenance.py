@@ -17,38 +17,19 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Origin of a table of effects.
+    """Origin of a table of effects."""
 
-    Attributes
-    ----------
-    source : str
-        File name (never a path) or a short description such as ``"arrays"``.
-    sha256 : str or None
-        Hash of the file's bytes.
-    dataset : str or None
-        Name of the shipped data set, if it is one.
-    title, citation, licence : str or None
-        As the data card says.
-    cautions : tuple of str
-        What must be said wherever these data show.
-    synthetic : bool
-        True for made-up teaching data; every table and plot then says so.
-    steps : tuple of str
-        What was done since reading, in words (`escalc` arguments, subsets, flips).
-    layout : Layout
-        How the file writes its table.
-    """
-
-    source: str
-    sha256: str | None = None
-    dataset: str | None = None
+    source: str  # file name (never a path) or a short description such as ``"arrays"``
+    sha256: str | None = None  # hash of the file's bytes
+    dataset: str | None = None  # name of the shipped data set, if it is one
+    # title, citation, licence: as the data card says.
     title: str | None = None
     citation: str | None = None
     licence: str | None = None
-    cautions: tuple[str, ...] = ()
-    synthetic: bool = False
-    steps: tuple[str, ...] = ()
-    layout: Layout = Layout()
+    cautions: tuple[str, ...] = ()  # what must be said wherever these data show
+    synthetic: bool = False  # true for made-up teaching data; every table and plot then says so
+    steps: tuple[str, ...] = ()  # what was done since reading, in words (`escalc` arguments, subsets, flips)
+    layout: Layout = Layout()  # how the file writes its table
 
     def after(self, step: str) -> Provenance:
         """Return the same origin with one more step."""

@@ -27,20 +27,14 @@ Whole_ = int | tuple[int, int] | Sequence[int] | Array
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What a simulated sheet was made from.
+    """What a simulated sheet was made from."""
 
-    Attributes
-    ----------
-    parameters : mapping
-        Every argument of `simulate`; ``mean``, the true mean over all moderators; and ``drawn``, the studies that were
-        made until k of them had something to report.
-    effects : pandas.DataFrame
-        One row per row of the sheet, by ``es_id``: ``theta``, the true effect as Fisher z; ``expected``, what
-        unreliable measures leave of it; ``yi`` and ``vi``, its estimate, which the sheet may lack, and the sampling
-        variance; ``p`` on the favoured side; ``hacked`` and ``unreported``.
-    """
-
+    # Every argument of `simulate`; ``mean``, the true mean over all moderators; and ``drawn``, the studies that were
+    # made until k of them had something to report.
     parameters: Mapping[str, Any]
+    # One row per row of the sheet, by ``es_id``: ``theta``, the true effect as Fisher z; ``expected``, what unreliable
+    # measures leave of it; ``yi`` and ``vi``, its estimate, which the sheet may lack, and the sampling variance; ``p``
+    # on the favoured side; ``hacked`` and ``unreported``.
     effects: pd.DataFrame
 
 

@@ -238,9 +238,7 @@ def escalc(
     table = data if isinstance(data, CodedTable) else _wrap(data, missing)
     defaults, source = table.defaults, table.provenance.source
     notes: list[Note] = [*table.notes, *_pooling_notes(table)]
-    # A table that was read from a file knows each row's line there; any other counts from line 2.
-    lines = table.frame.index if table.frame.index.name == "line" else np.arange(table.k) + 2
-    frame = table.frame.reset_index(drop=True)
+    frame, lines = _numbered(table)
     named = Named(slab or defaults.get("slab"), study_id or defaults.get("study_id"), defaults.get("study"))
     if ri is None and ni is None and "ri" not in defaults and finished_columns(table):
         return finished_effects(table, named=named, lines=lines, direction=direction, notes=notes, measure=measure)
@@ -315,6 +313,12 @@ def _check_options(measure: Measure, vtype: VType, converted: ConvertedRows) -> 
     check_option("converted", converted, ConvertedRows)
     if vtype not in VTYPES[measure]:
         raise InputError(f"vtype={vtype!r} is not defined for {measure}; use {' or '.join(VTYPES[measure])}")
+
+
+def _numbered(table: CodedTable) -> tuple[pd.DataFrame, Any]:
+    """Return the rows, and the line of each in its file; where there was none, they count from line 2."""
+    lines = table.frame.index if table.frame.index.name == "line" else np.arange(table.k) + 2
+    return table.frame.reset_index(drop=True), lines
 
 
 def _check_columns(frame: pd.DataFrame, wanted: Sequence[str], source: str) -> None:

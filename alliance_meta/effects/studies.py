@@ -39,24 +39,12 @@ _HAS_YEAR = re.compile(r"(?<![0-9])[12][0-9]{3}(?![0-9])")
 
 @dataclass(frozen=True, slots=True)
 class StudyColumns:
-    """Which columns tell studies apart.
+    """Which columns tell studies apart."""
 
-    Attributes
-    ----------
-    study : str or None
-        The column of the study: an identifier, else the labels.
-    label : str or None
-        The column of the labels, as tables show them.
-    year : str or None
-        The year of publication.
-    sample : str or None
-        The column of the sample.
-    """
-
-    study: str | None
-    label: str | None
-    year: str | None
-    sample: str | None
+    study: str | None  # the column of the study: an identifier, else the labels
+    label: str | None  # the column of the labels, as tables show them
+    year: str | None  # the year of publication
+    sample: str | None  # the column of the sample
 
     @property
     def separating(self) -> str | None:

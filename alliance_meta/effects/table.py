@@ -38,7 +38,6 @@ MEASURE_LABELS = {
     "GEN": "effect size",
 }
 
-
 # Squares and cubes of weights and effects in these ranges have room in a floating-point number, and sums of weights
 # that differ by less than the last factor keep digits of both.
 VARIANCES, MOST_EFFECT, LEAST_SHARE = (1e-40, 1e40), 1e20, 1e-15

@@ -24,23 +24,12 @@ MOST_READINGS = 3
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One way to read the printed numbers together.
+    """One way to read the printed numbers together."""
 
-    Attributes
-    ----------
-    words : str
-        The way in words, such as ``"Fisher z, normal"``.
-    follows : tuple of Range
-        What the printed number would be, given the others; two ranges for an interval.
-    fits : bool
-        Whether what is printed can have been rounded from it.
-    usual : bool
-        Whether papers report so without saying it; otherwise it is named as a possible explanation only.
-    """
-
-    words: str
-    follows: tuple[Range, ...]
-    fits: bool
+    words: str  # the way in words, such as ``"Fisher z, normal"``
+    follows: tuple[Range, ...]  # what the printed number would be, given the others; two ranges for an interval
+    fits: bool  # whether what is printed can have been rounded from it
+    # Whether papers report so without saying it; otherwise it is named as a possible explanation only.
     usual: bool = True
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import numpy as np
 
@@ -32,30 +32,14 @@ STANDARDISED = ("SMD", "d", "g")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer to one question: whether something said is so of somebody's result.
+    """The answer to one question: whether something said is so of somebody's result."""
 
-    Attributes
-    ----------
-    subject : str
-        Whose result, such as ``"Horvath et al. 2011"``.
-    statement : str
-        What would have to be so of it, such as ``"explains 30 %"``.
-    holds : bool or None
-        Whether it is; None if the registry cannot say.
-    calculation : str
-        How the answer follows, with the numbers.
-    ids : tuple of str
-        Entries of the registry that it rests on.
-    essential : bool
-        Whether the verdict rests on it; otherwise it is told beside.
-    """
-
-    subject: str
-    statement: str
-    holds: bool | None
-    calculation: str
-    ids: tuple[str, ...] = ()
-    essential: bool = True
+    subject: str  # whose result, such as ``"Horvath et al. 2011"``
+    statement: str  # what would have to be so of it, such as ``"explains 30 %"``
+    holds: bool | None  # whether it is; None if the registry cannot say
+    calculation: str  # how the answer follows, with the numbers
+    ids: tuple[str, ...] = ()  # entries of the registry that it rests on
+    essential: bool = True  # whether the verdict rests on it; otherwise it is told beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +95,19 @@ class Evidence:
 
 
 Question = Callable[[Evidence], Iterator[Finding]]
+P = ParamSpec("P")
+
+
+def question(ask: Callable[Concatenate[Evidence, P], Iterator[Finding]]) -> Callable[P, Question]:
+    """Make a question of the way it is answered: its arguments are given first, the evidence when it is asked."""
+
+    @wraps(ask)
+    def about(*args: P.args, **named: P.kwargs) -> Question:
+        return lambda evidence: ask(evidence, *args, **named)
+
+    return about
+
+
 NOT_PRINTED = "prints no estimate where it was read"
 
 
@@ -125,84 +122,72 @@ def short(value: float) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
-def positive(*ids: str, relation: str = RELATION) -> Question:
+@question
+def positive(evidence: Evidence, *ids: str, relation: str = RELATION) -> Iterator[Finding]:
     """Ask of each entry whether its estimate, and its interval if printed, lies above 0.
 
     An entry of another relation is about something else: its answer is told beside. Where a p is printed in place of
     an interval, it decides.
     """
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        for entry in ids:
-            name, about = evidence.name(entry), evidence.text(entry, "relation")
-            estimate, low = evidence.number(entry, "estimate"), evidence.number(entry, "ci_low")
-            p = re.search(r"\bp\s*=\s*(\d?\.\d+)", evidence.text(entry, "notes"))
-            if np.isnan(estimate):
-                holds, calculation = None, f"{name} {NOT_PRINTED}"
-            elif not np.isnan(low):
-                holds = estimate > 0 and low > 0
-                calculation = f"{evidence.said(entry)}: lower limit {short(low)} {_relation(low, 0)} 0"
-            else:
-                holds = estimate > 0 and (p is None or float(p[1]) < ALPHA)
-                calculation = f"{evidence.said(entry)} {_relation(estimate, 0)} 0; "
-                calculation += "no interval printed" + (f", p = {p[1]}" if p else "")
-            matches = about in ("", relation)
-            if not matches:
-                calculation += f"; this is {about}, another construct"
-            yield Finding(name, "above 0", holds, calculation, (entry,), matches)
-
-    return ask
-
-
-def poorer(*ids: str, what: str) -> Question:
-    """Ask of each entry whether something goes with a poorer outcome: estimate and interval below 0."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        for entry in ids:
-            name, estimate = evidence.name(entry), evidence.number(entry, "estimate")
-            high = evidence.number(entry, "ci_high")
-            if np.isnan(estimate):
-                holds, calculation = None, f"{name} {NOT_PRINTED}"
-            else:
-                holds = estimate < 0 and not high > 0
-                where = "no interval printed" if np.isnan(high) else f"upper limit {short(high)} {_relation(high, 0)} 0"
-                calculation = f"{evidence.said(entry)}: {where}"
-            yield Finding(name, f"{what} goes with a poorer outcome", holds, calculation, (entry,))
-
-    return ask
-
-
-def compatible(entry: str, reference: str) -> Question:
-    """Ask whether an entry agrees with another: intervals overlap, or the estimate lies in the other's interval."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        own = [evidence.number(entry, name) for name in ("ci_low", "ci_high")]
-        other = [evidence.number(reference, name) for name in ("ci_low", "ci_high")]
-        estimate = evidence.number(entry, "estimate")
-        if np.isnan([estimate, *other]).any():
-            holds, how = None, "cannot be compared"
-        elif np.isnan(own).any():
-            holds = other[0] <= estimate <= other[1]
-            how = f"the estimate lies {'inside' if holds else 'outside'} the interval"
+    for entry in ids:
+        name, about = evidence.name(entry), evidence.text(entry, "relation")
+        estimate, low = evidence.number(entry, "estimate"), evidence.number(entry, "ci_low")
+        p = re.search(r"\bp\s*=\s*(\d?\.\d+)", evidence.text(entry, "notes"))
+        if np.isnan(estimate):
+            holds, calculation = None, f"{name} {NOT_PRINTED}"
+        elif not np.isnan(low):
+            holds = estimate > 0 and low > 0
+            calculation = f"{evidence.said(entry)}: lower limit {short(low)} {_relation(low, 0)} 0"
         else:
-            holds = own[0] <= other[1] and other[0] <= own[1]
-            how = f"the intervals {'overlap' if holds else 'do not overlap'}"
-        calculation = f"{evidence.said(entry)} beside {evidence.said(reference)}: {how}"
-        statement = f"agrees with {evidence.name(reference)}"
-        yield Finding(evidence.name(entry), statement, holds, calculation, (entry, reference))
+            holds = estimate > 0 and (p is None or float(p[1]) < ALPHA)
+            calculation = f"{evidence.said(entry)} {_relation(estimate, 0)} 0; "
+            calculation += "no interval printed" + (f", p = {p[1]}" if p else "")
+        matches = about in ("", relation)
+        if not matches:
+            calculation += f"; this is {about}, another construct"
+        yield Finding(name, "above 0", holds, calculation, (entry,), matches)
 
-    return ask
+
+@question
+def poorer(evidence: Evidence, *ids: str, what: str) -> Iterator[Finding]:
+    """Ask of each entry whether something goes with a poorer outcome: estimate and interval below 0."""
+    for entry in ids:
+        name, estimate = evidence.name(entry), evidence.number(entry, "estimate")
+        high = evidence.number(entry, "ci_high")
+        if np.isnan(estimate):
+            holds, calculation = None, f"{name} {NOT_PRINTED}"
+        else:
+            holds = estimate < 0 and not high > 0
+            where = "no interval printed" if np.isnan(high) else f"upper limit {short(high)} {_relation(high, 0)} 0"
+            calculation = f"{evidence.said(entry)}: {where}"
+        yield Finding(name, f"{what} goes with a poorer outcome", holds, calculation, (entry,))
 
 
-def no_difference(*ids: str, what: str) -> Question:
+@question
+def compatible(evidence: Evidence, entry: str, reference: str) -> Iterator[Finding]:
+    """Ask whether an entry agrees with another: intervals overlap, or the estimate lies in the other's interval."""
+    own = [evidence.number(entry, name) for name in ("ci_low", "ci_high")]
+    other = [evidence.number(reference, name) for name in ("ci_low", "ci_high")]
+    estimate = evidence.number(entry, "estimate")
+    if np.isnan([estimate, *other]).any():
+        holds, how = None, "cannot be compared"
+    elif np.isnan(own).any():
+        holds = other[0] <= estimate <= other[1]
+        how = f"the estimate lies {'inside' if holds else 'outside'} the interval"
+    else:
+        holds = own[0] <= other[1] and other[0] <= own[1]
+        how = f"the intervals {'overlap' if holds else 'do not overlap'}"
+    calculation = f"{evidence.said(entry)} beside {evidence.said(reference)}: {how}"
+    statement = f"agrees with {evidence.name(reference)}"
+    yield Finding(evidence.name(entry), statement, holds, calculation, (entry, reference))
+
+
+@question
+def no_difference(evidence: Evidence, *ids: str, what: str) -> Iterator[Finding]:
     """Ask of each printed difference whether it is none: equivalent within the margin, a difference, or neither."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        for entry in ids:
-            holds, calculation = _equivalence(evidence, entry)
-            yield Finding(evidence.name(entry), what, holds, calculation, (entry,))
-
-    return ask
+    for entry in ids:
+        holds, calculation = _equivalence(evidence, entry)
+        yield Finding(evidence.name(entry), what, holds, calculation, (entry,))
 
 
 def _equivalence(evidence: Evidence, entry: str) -> tuple[bool | None, str]:
@@ -223,152 +208,133 @@ def _equivalence(evidence: Evidence, entry: str) -> tuple[bool | None, str]:
     return None, f"{said}: cannot say, the interval includes 0 and passes the margin {side}"
 
 
-def counted(entry: str, column: str, claimed: float, *, what: str, at_least: bool = False) -> Question:
+@question
+def counted(
+    evidence: Evidence, entry: str, column: str, claimed: float, *, what: str, at_least: bool = False
+) -> Iterator[Finding]:
     """Ask beside whether a number of studies or persons is as claimed; "more than" may stand in the remarks."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        printed, name, least = evidence.number(entry, column), evidence.name(entry), ""
-        statement = f"{'more than ' if at_least else ''}{thousands(claimed)} {what}"
-        remark = re.search(r"more than ([\d,]+) (?:patients|clients)", evidence.text(entry, "notes"))
-        if np.isnan(printed) and at_least and remark:
-            printed, least = float(remark[1].replace(",", "")), "more than "
-        if np.isnan(printed):
-            calculation = f"{name}: the number of {what} is not in the registry"
-            yield Finding(name, statement, None, calculation, (entry,), False)
-            return
-        holds = printed == claimed or (at_least and printed > claimed)
-        if at_least and printed == claimed:
-            holds = bool(least)
-        yield Finding(name, statement, holds, f"{name}: {least}{thousands(printed)} {what}", (entry,), False)
-
-    return ask
+    printed, name, least = evidence.number(entry, column), evidence.name(entry), ""
+    statement = f"{'more than ' if at_least else ''}{thousands(claimed)} {what}"
+    remark = re.search(r"more than ([\d,]+) (?:patients|clients)", evidence.text(entry, "notes"))
+    if np.isnan(printed) and at_least and remark:
+        printed, least = float(remark[1].replace(",", "")), "more than "
+    if np.isnan(printed):
+        calculation = f"{name}: the number of {what} is not in the registry"
+        yield Finding(name, statement, None, calculation, (entry,), False)
+        return
+    holds = printed == claimed or (at_least and printed > claimed)
+    if at_least and printed == claimed:
+        holds = bool(least)
+    yield Finding(name, statement, holds, f"{name}: {least}{thousands(printed)} {what}", (entry,), False)
 
 
-def strong(*ids: str) -> Question:
+@question
+def strong(evidence: Evidence, *ids: str) -> Iterator[Finding]:
     """Ask of each printed difference whether it is strong: at least medium in the words of Cohen."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        for entry in ids:
-            name, value = evidence.name(entry), evidence.number(entry, "estimate")
-            most = np.nanmax([value, evidence.number(entry, "ci_high")])
-            bound = f"{short(STRONG)}, which Cohen calls medium"
-            calculation = f"{evidence.said(entry)} {_relation(value, STRONG)} {bound}"
-            if np.isnan(value):
-                calculation = f"{name} {NOT_PRINTED}"
-            elif value < STRONG <= most:
-                calculation += "; the interval reaches it"
-            yield Finding(name, "strong", None if np.isnan(value) else bool(value >= STRONG), calculation, (entry,))
-
-    return ask
+    for entry in ids:
+        name, value = evidence.name(entry), evidence.number(entry, "estimate")
+        most = np.nanmax([value, evidence.number(entry, "ci_high")])
+        bound = f"{short(STRONG)}, which Cohen calls medium"
+        calculation = f"{evidence.said(entry)} {_relation(value, STRONG)} {bound}"
+        if np.isnan(value):
+            calculation = f"{name} {NOT_PRINTED}"
+        elif value < STRONG <= most:
+            calculation += "; the interval reaches it"
+        yield Finding(name, "strong", None if np.isnan(value) else bool(value >= STRONG), calculation, (entry,))
 
 
-def outweighs(alliance: str, treatments: str) -> Question:
+@question
+def outweighs(evidence: Evidence, alliance: str, treatments: str) -> Iterator[Finding]:
     """Ask whether the alliance shares as much variance with outcome as treatments make between each other at most."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        r, d = evidence.number(alliance, "estimate"), evidence.number(treatments, "estimate")
-        name, statement = evidence.name(alliance), "a share of outcome as large as the treatments'"
-        if np.isnan([r, d]).any():
-            lacking = treatments if np.isnan(d) else alliance
-            calculation = f"{evidence.name(lacking)} {NOT_PRINTED}"
-            yield Finding(name, statement, None, calculation, (alliance, treatments))
-            return
-        other = float(d_to_r(np.asarray(d), np.asarray(4.0)))
-        calculation = (
-            f"{name} {short(r)}² = {fixed(100 * r**2, 1)} %; {evidence.name(treatments)} at most d = {short(d)}, "
-            f"r = d/√(d² + 4) = {short(other)}, r² = {fixed(100 * other**2, 1)} %"
-        )
-        calculation += "; shares of variance, and only treatments were assigned by lot"
-        yield Finding(name, statement, r**2 >= other**2, calculation, (alliance, treatments))
-
-    return ask
+    r, d = evidence.number(alliance, "estimate"), evidence.number(treatments, "estimate")
+    name, statement = evidence.name(alliance), "a share of outcome as large as the treatments'"
+    if np.isnan([r, d]).any():
+        lacking = treatments if np.isnan(d) else alliance
+        calculation = f"{evidence.name(lacking)} {NOT_PRINTED}"
+        yield Finding(name, statement, None, calculation, (alliance, treatments))
+        return
+    other = float(d_to_r(np.asarray(d), np.asarray(4.0)))
+    calculation = (
+        f"{name} {short(r)}² = {fixed(100 * r**2, 1)} %; {evidence.name(treatments)} at most d = {short(d)}, "
+        f"r = d/√(d² + 4) = {short(other)}, r² = {fixed(100 * other**2, 1)} %"
+    )
+    calculation += "; shares of variance, and only treatments were assigned by lot"
+    yield Finding(name, statement, r**2 >= other**2, calculation, (alliance, treatments))
 
 
-def sessions_needed(entry: str, claimed: int) -> Question:
+@question
+def sessions_needed(evidence: Evidence, entry: str, claimed: int) -> Iterator[Finding]:
     """Ask, for each dependability a source names, whether it takes as many sessions as claimed; by formula beside."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        name, single = evidence.name(entry), evidence.number(entry, "estimate")
-        rows = _rows(evidence, [entry], r"sessions needed")
-        for row in rows:
-            wanted = str(row["moderator"]).rsplit(" ", 1)[1]
-            statement = f"at least {claimed} sessions for a dependability of {wanted}"
-            calculation = f"{name}: {row['level']} for {wanted}"
-            yield Finding(name, statement, int(row["level"]) >= claimed, calculation, (entry,))
-        if not rows:
-            calculation = f"{name} says of no dependability how many sessions it takes"
-            yield Finding(name, f"at least {claimed} sessions", None, calculation, (entry,))
-        if not np.isnan(single):
-            means = [float(spearman_brown(single, np.asarray(float(m)))) for m in (2, claimed)]
-            calculation = (
-                f"by Spearman and Brown, from {short(single)} for one session, the mean of 2 has {fixed(means[0], 2)} "
-                f"and that of {claimed} {fixed(means[1], 2)}"
-            )
-            yield Finding("the formula", "above .90", means[1] > 0.90, calculation, (entry,), False)
-
-    return ask
+    name, single = evidence.name(entry), evidence.number(entry, "estimate")
+    rows = _rows(evidence, [entry], r"sessions needed")
+    for row in rows:
+        wanted = str(row["moderator"]).rsplit(" ", 1)[1]
+        statement = f"at least {claimed} sessions for a dependability of {wanted}"
+        calculation = f"{name}: {row['level']} for {wanted}"
+        yield Finding(name, statement, int(row["level"]) >= claimed, calculation, (entry,))
+    if not rows:
+        calculation = f"{name} says of no dependability how many sessions it takes"
+        yield Finding(name, f"at least {claimed} sessions", None, calculation, (entry,))
+    if not np.isnan(single):
+        means = [float(spearman_brown(single, np.asarray(float(m)))) for m in (2, claimed)]
+        calculation = (
+            f"by Spearman and Brown, from {short(single)} for one session, the mean of 2 has {fixed(means[0], 2)} "
+            f"and that of {claimed} {fixed(means[1], 2)}"
+        )
+        yield Finding("the formula", "above .90", means[1] > 0.90, calculation, (entry,), False)
 
 
-def levels_above(entry: str, pattern: str, *levels: str) -> Question:
+@question
+def levels_above(evidence: Evidence, entry: str, pattern: str, *levels: str) -> Iterator[Finding]:
     """Ask of each level of a moderator whether its printed estimate lies above 0."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        rows, name = _rows(evidence, [entry], pattern), evidence.name(entry)
-        for level in levels:
-            value = _level(rows, level)
-            said = f"{name}, {level}"
-            if value is None:
-                yield Finding(said, "above 0", None, f"{said}: no value printed", (entry,))
-            else:
-                calculation = f"{said} {short(value)} {_relation(value, 0)} 0; no interval printed"
-                yield Finding(said, "above 0", value > 0, calculation, (entry,))
-
-    return ask
+    rows, name = _rows(evidence, [entry], pattern), evidence.name(entry)
+    for level in levels:
+        value = _level(rows, level)
+        said = f"{name}, {level}"
+        if value is None:
+            yield Finding(said, "above 0", None, f"{said}: no value printed", (entry,))
+        else:
+            calculation = f"{said} {short(value)} {_relation(value, 0)} 0; no interval printed"
+            yield Finding(said, "above 0", value > 0, calculation, (entry,))
 
 
-def shares(*ids: str, claimed: float) -> Question:
+@question
+def shares(evidence: Evidence, *ids: str, claimed: float) -> Iterator[Finding]:
     """Ask of each entry whether its shared variance, r squared, comes up to a claimed share at the upper limit."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        statement = f"explains {fixed(100 * claimed, 0)} %"
-        for entry in ids:
-            r, high = evidence.number(entry, "estimate"), evidence.number(entry, "ci_high")
-            name = evidence.name(entry)
-            if np.isnan(r):
-                yield Finding(name, statement, None, f"{name} {NOT_PRINTED}", (entry,))
-                continue
-            most = max(abs(r), 0.0 if np.isnan(high) else abs(high))
-            calculation = f"{name} {short(r)}² = {fixed(100 * r**2, 1)} %"
-            if most > abs(r):
-                calculation += f", at the upper limit {short(high)}² = {fixed(100 * most**2, 1)} %"
-            calculation += (
-                f" {_relation(most**2, claimed)} {fixed(100 * claimed, 0)} %, which needs r = {short(claimed**0.5)}"
-            )
-            yield Finding(name, statement, most**2 >= claimed, calculation, (entry,))
-
-    return ask
+    statement = f"explains {fixed(100 * claimed, 0)} %"
+    for entry in ids:
+        r, high = evidence.number(entry, "estimate"), evidence.number(entry, "ci_high")
+        name = evidence.name(entry)
+        if np.isnan(r):
+            yield Finding(name, statement, None, f"{name} {NOT_PRINTED}", (entry,))
+            continue
+        most = max(abs(r), 0.0 if np.isnan(high) else abs(high))
+        calculation = f"{name} {short(r)}² = {fixed(100 * r**2, 1)} %"
+        if most > abs(r):
+            calculation += f", at the upper limit {short(high)}² = {fixed(100 * most**2, 1)} %"
+        calculation += (
+            f" {_relation(most**2, claimed)} {fixed(100 * claimed, 0)} %, which needs r = {short(claimed**0.5)}"
+        )
+        yield Finding(name, statement, most**2 >= claimed, calculation, (entry,))
 
 
-def odds(entry: str, low: float, high: float) -> Question:
+@question
+def odds(evidence: Evidence, entry: str, low: float, high: float) -> Iterator[Finding]:
     """Ask whether d as an odds ratio lies in a claimed span, and as a ratio of chances where half succeed."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        d, name = evidence.number(entry, "estimate"), evidence.name(entry)
-        statement = f"{brief(low)} to {brief(high)} times"
-        if np.isnan(d):
-            yield Finding("the odds", statement, None, f"{name} {NOT_PRINTED}", (entry,))
-            return
-        ratio = float(d_to_odds_ratio(np.asarray(d)))
-        calculation = f"{name} d = {short(d)}: odds ratio exp(d π/√3) = {fixed(ratio, 2)}"
-        yield Finding("the odds", statement, low <= ratio <= high, calculation, (entry,))
-        chance = 2.0 * ratio / (1.0 + ratio)
-        calculation = f"where half complete with the lower alliance, the chance is {fixed(chance, 2)} times as high"
-        if ratio > low > 1:
-            rare = (ratio - low) / (low * (ratio - 1.0))
-            calculation += f"; it is {brief(low)} times as high only where fewer than {fixed(100 * rare, 0)} % complete"
-        yield Finding("the chances", statement, low <= chance <= high, calculation, (entry,))
-
-    return ask
+    d, name = evidence.number(entry, "estimate"), evidence.name(entry)
+    statement = f"{brief(low)} to {brief(high)} times"
+    if np.isnan(d):
+        yield Finding("the odds", statement, None, f"{name} {NOT_PRINTED}", (entry,))
+        return
+    ratio = float(d_to_odds_ratio(np.asarray(d)))
+    calculation = f"{name} d = {short(d)}: odds ratio exp(d π/√3) = {fixed(ratio, 2)}"
+    yield Finding("the odds", statement, low <= ratio <= high, calculation, (entry,))
+    chance = 2.0 * ratio / (1.0 + ratio)
+    calculation = f"where half complete with the lower alliance, the chance is {fixed(chance, 2)} times as high"
+    if ratio > low > 1:
+        rare = (ratio - low) / (low * (ratio - 1.0))
+        calculation += f"; it is {brief(low)} times as high only where fewer than {fixed(100 * rare, 0)} % complete"
+    yield Finding("the chances", statement, low <= chance <= high, calculation, (entry,))
 
 
 NEGATIVE = re.compile(r"\bnot\b|\bno difference\b|remains consistent", re.IGNORECASE)
@@ -392,89 +358,78 @@ def moderates(row: Any, *, alpha: float = ALPHA) -> bool | None:
     return True if AFFIRMATIVE.search(said) else None
 
 
-def unmoderated(entry: str, topic: str, pattern: str, *, relation: str = RELATION) -> Question:
+@question
+def unmoderated(
+    evidence: Evidence, entry: str, topic: str, pattern: str, *, relation: str = RELATION
+) -> Iterator[Finding]:
     """Ask whether an entry, and every later synthesis that looked, found no moderation by a topic.
 
     Where none looked, only the entry decides.
     """
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        name, statement = evidence.name(entry), f"regardless of {topic}"
-        own = [found for row in _rows(evidence, [entry], pattern) if (found := moderates(row)) is not None]
-        said = f"{'a' if any(own) else 'not a'} moderator" if own else "nothing is said of it"
-        yield Finding(name, statement, not any(own) if own else None, f"{topic} in {name}: {said}", (entry,))
-        later = evidence.results[evidence.results["relation"] == relation]
-        later = later[later["year"] > evidence.number(entry, "year")]
-        yes, no = _votes(evidence, list(later.index), pattern)
-        calculation = f"{topic} later: a moderator in {evidence.names(yes)}; not in {evidence.names(no)}"
-        looked = bool(yes or no)
-        yield Finding("later syntheses", statement, not yes if looked else None, calculation, (*yes, *no), looked)
-
-    return ask
+    name, statement = evidence.name(entry), f"regardless of {topic}"
+    own = [found for row in _rows(evidence, [entry], pattern) if (found := moderates(row)) is not None]
+    said = f"{'a' if any(own) else 'not a'} moderator" if own else "nothing is said of it"
+    yield Finding(name, statement, not any(own) if own else None, f"{topic} in {name}: {said}", (entry,))
+    later = evidence.results[evidence.results["relation"] == relation]
+    later = later[later["year"] > evidence.number(entry, "year")]
+    yes, no = _votes(evidence, list(later.index), pattern)
+    calculation = f"{topic} later: a moderator in {evidence.names(yes)}; not in {evidence.names(no)}"
+    looked = bool(yes or no)
+    yield Finding("later syntheses", statement, not yes if looked else None, calculation, (*yes, *no), looked)
 
 
-def higher(entry: str, topic: str, pattern: str, levels: tuple[tuple[str, str], tuple[str, str]]) -> Question:
+@question
+def higher(
+    evidence: Evidence, entry: str, topic: str, pattern: str, levels: tuple[tuple[str, str], tuple[str, str]]
+) -> Iterator[Finding]:
     """Ask whether one level of a moderator has the higher correlation; None where its values are not printed.
 
     Each level is its name for readers and the pattern by which its rows are known.
     """
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        rows, name = _rows(evidence, [entry], pattern), evidence.name(entry)
-        (first, is_first), (second, is_second) = levels
-        high, low = _level(rows, is_first), _level(rows, is_second)
-        statement = f"higher for {first} than for {second}"
-        if high is None or low is None:
-            found = "a difference" if any(moderates(row) for row in rows) else "no difference"
-            calculation = f"{name} prints {found} by {topic} and no value per level: the direction cannot be told"
-            yield Finding(name, statement, None, calculation, (entry,))
-        else:
-            calculation = f"{name}: {first} {short(high)}, {second} {short(low)}"
-            yield Finding(name, statement, high > low, calculation, (entry,))
-
-    return ask
+    rows, name = _rows(evidence, [entry], pattern), evidence.name(entry)
+    (first, is_first), (second, is_second) = levels
+    high, low = _level(rows, is_first), _level(rows, is_second)
+    statement = f"higher for {first} than for {second}"
+    if high is None or low is None:
+        found = "a difference" if any(moderates(row) for row in rows) else "no difference"
+        calculation = f"{name} prints {found} by {topic} and no value per level: the direction cannot be told"
+        yield Finding(name, statement, None, calculation, (entry,))
+    else:
+        calculation = f"{name}: {first} {short(high)}, {second} {short(low)}"
+        yield Finding(name, statement, high > low, calculation, (entry,))
 
 
-def smallest(*ids: str, population: str) -> Question:
+@question
+def smallest(evidence: Evidence, *ids: str, population: str) -> Iterator[Finding]:
     """Ask whether the correlations of these entries are below all others of a population."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        table = evidence.results
-        wanted = (table["relation"] == RELATION) & (table["metric"] == "r") & ~table.index.isin(ids)
-        wanted &= table["population"].str.contains(population, na=False)
-        others = table["estimate"][wanted].dropna()
-        for entry in ids:
-            r, name = evidence.number(entry, "estimate"), evidence.name(entry)
-            if np.isnan(r):
-                yield Finding(name, "the smallest", None, f"{name} prints no correlation where it was read", (entry,))
-                continue
-            least = str(others.idxmin())
-            calculation = f"{name} {short(r)}; the least of {len(others)} others is {evidence.said(least)}"
-            yield Finding(name, "the smallest", bool(r < others.min()), calculation, (entry,))
-
-    return ask
+    table = evidence.results
+    wanted = (table["relation"] == RELATION) & (table["metric"] == "r") & ~table.index.isin(ids)
+    wanted &= table["population"].str.contains(population, na=False)
+    others = table["estimate"][wanted].dropna()
+    for entry in ids:
+        r, name = evidence.number(entry, "estimate"), evidence.name(entry)
+        if np.isnan(r):
+            yield Finding(name, "the smallest", None, f"{name} prints no correlation where it was read", (entry,))
+            continue
+        least = str(others.idxmin())
+        calculation = f"{name} {short(r)}; the least of {len(others)} others is {evidence.said(least)}"
+        yield Finding(name, "the smallest", bool(r < others.min()), calculation, (entry,))
 
 
-def missing(what: str, pattern: str, remark: str) -> Question:
+@question
+def missing(evidence: Evidence, what: str, pattern: str, remark: str) -> Iterator[Finding]:
     """Say that the registry holds no entry of a kind that the claim needs; with one, that it has to be read."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        table = evidence.results
-        found = [str(one) for one in table.index[table["relation"].str.contains(pattern, na=False)]]
-        held = f"{evidence.names(found)}, to be read by hand" if found else f"no {what}"
-        yield Finding("the registry", what, None, f"the registry holds {held}; {remark}", tuple(found))
-
-    return ask
+    table = evidence.results
+    found = [str(one) for one in table.index[table["relation"].str.contains(pattern, na=False)]]
+    held = f"{evidence.names(found)}, to be read by hand" if found else f"no {what}"
+    yield Finding("the registry", what, None, f"the registry holds {held}; {remark}", tuple(found))
 
 
-def beside(question: Question) -> Question:
+@question
+def beside(evidence: Evidence, question: Question) -> Iterator[Finding]:
     """Ask a question whose answer is told without entering the verdict."""
-
-    def ask(evidence: Evidence) -> Iterator[Finding]:
-        for one in question(evidence):
-            yield replace(one, essential=False)
-
-    return ask
+    for one in question(evidence):
+        yield replace(one, essential=False)
 
 
 def _rows(evidence: Evidence, ids: Sequence[str], pattern: str) -> list[Mapping[str, Any]]:

@@ -204,7 +204,6 @@ class ClaimsAudit(Result):
     ----------
     verdicts : tuple of ClaimVerdict
         In the order of the list of claims.
-    notes : tuple of Note
     """
 
     verdicts: tuple[ClaimVerdict, ...]
@@ -253,8 +252,7 @@ class ClaimsAudit(Result):
             "notes": [note.to_dict() for note in self.notes],
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         blocks = [
             [f"{one.claim_id}: {one.verdict.upper()}", f"  {one.claim}", f"  {one.reason}"] for one in self.verdicts
         ]

@@ -57,7 +57,6 @@ class ConsistencyReport(Result):
         What was read as printed, one per result, with its numbers and line.
     alpha : float
         Level at which a decision counts as changed.
-    notes : tuple of Note
     """
 
     checks: tuple[Check, ...]
@@ -94,8 +93,7 @@ class ConsistencyReport(Result):
             "notes": [note.to_dict() for note in self.notes],
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         counts = [f"  {count:4d} {verdict}" for verdict, count in self.counts().items()]
         blocks = []
         for check in self.problems:

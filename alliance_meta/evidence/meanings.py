@@ -11,7 +11,6 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations import meaning as core
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
@@ -91,7 +90,6 @@ CONVERTERS: Mapping[str, Converter] = {
         "1/(Φ(d + Φ⁻¹(rate)) − rate)", "Furukawa & Leucht 2011, doi:10.1371/journal.pone.0019070"),
 }  # fmt: skip
 
-
 COLUMNS = ("row", "measure", "label", "value", "ci_lb", "ci_ub", "unit", "words", "assumption", "formula", "source")
 
 NOT_CAUSAL = (
@@ -118,7 +116,6 @@ class Meaning(Result):
     rows : tuple of dict
         One per correlation and measure: ``row measure label value ci_lb ci_ub unit words assumption formula
         source``.
-    notes : tuple of Note
     """
 
     r: Array
@@ -144,21 +141,16 @@ class Meaning(Result):
             frame[name] = pd.Series([row[name] for row in self.rows], dtype=object)
         return frame
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "r": self.r,
-                "ci_lb": self.ci_lb,
-                "ci_ub": self.ci_ub,
-                "base_rate": self.base_rate,
-                "rows": list(self.rows),
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "r": self.r,
+            "ci_lb": self.ci_lb,
+            "ci_ub": self.ci_ub,
+            "base_rate": self.base_rate,
+            "rows": list(self.rows),
+        }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         tables = []
         for i, r in enumerate(self.r.reshape(-1)):
             rows = tuple((row["label"], _cell(row)) for row in self.rows if row["row"] == i)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.examine import examine
 from alliance_meta.effects.sheet.ingest import read_coded
-from alliance_meta.errors import AllianceMetaWarning, CodingError, InputError
+from alliance_meta.errors import CodingError, InputError, quiet
 from alliance_meta.evidence.routes import route_from
 from alliance_meta.formulas import parse_formula
 
@@ -33,10 +32,7 @@ def is_sheet(name: str | Path) -> bool:
 def read_sheet(name: str | Path, **naming: Any) -> tuple[CodedTable, list[PublishedResult]]:
     """Return the rows of a sheet and the printed results beside it; `naming` says what `SheetOptions` does.
 
-    Raises
-    ------
-    CodingError, InputError
-        Errors in the sheet; no printed result beside it, or one that cannot be read.
+    Raises `CodingError`, `InputError`: errors in the sheet; no printed result beside it, or one that cannot be read.
     """
     reading = examine(name, hold="read", **naming)
     if reading.table is None:
@@ -90,6 +86,5 @@ def with_r(table: CodedTable) -> CodedTable:
     """Make r of other statistics where the sheet has them."""
     if "es_type" not in table.columns or table.column("es_type").isna().all():
         return table
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         return convert(table)

@@ -75,26 +75,13 @@ DASHES = str.maketrans({"−": "-", "–": "-", "‐": "-", "‑": "-", "﹣": "
 
 @dataclass(frozen=True, slots=True)
 class PrintedNumber:
-    """A number as printed and all it can have been.
+    """A number as printed and all it can have been."""
 
-    Attributes
-    ----------
-    text : str
-        What is printed, such as ``".278"``, ``"< .001"`` or ``"almost 8%"``.
-    range : Range
-        What can have been rounded to it.
-    decimals : int
-    percent : bool
-        Whether a percent sign stands behind it.
-    relation : str
-        ``"="``, ``"<"`` or ``">"``.
-    """
-
-    text: str
-    range: Range
+    text: str  # what is printed, such as ``".278"``, ``"< .001"`` or ``"almost 8%"``
+    range: Range  # what can have been rounded to it
     decimals: int
-    percent: bool = False
-    relation: str = "="
+    percent: bool = False  # whether a percent sign stands behind it
+    relation: str = "="  # ``"="``, ``"<"`` or ``">"``
 
     def __str__(self) -> str:
         return self.text
@@ -133,33 +120,15 @@ def read_number(text: str, *, floor: float = -math.inf) -> PrintedNumber:
 
 @dataclass(frozen=True, eq=False)
 class PrintedResult:
-    """What a paper prints of one result.
+    """What a paper prints of one result."""
 
-    Attributes
-    ----------
-    numbers : mapping of str to PrintedNumber
-        By the names of `QUANTITIES`.
-    label : str
-        Which result it is.
-    metric : str
-        ``"r"``, ``"z"``, ``"d"``, ``"OR"`` and so on; empty where it is not known.
-    level : float
-        Of the interval.
-    line : int or None
-        Where it stands in a text.
-    text : str
-        The words it was read from.
-    one_sided : bool
-        Whether they say that p is one-tailed.
-    """
-
-    numbers: Mapping[str, PrintedNumber]
-    label: str = ""
-    metric: str = ""
-    level: float = 0.95
-    line: int | None = None
-    text: str = ""
-    one_sided: bool = False
+    numbers: Mapping[str, PrintedNumber]  # by the names of `QUANTITIES`
+    label: str = ""  # which result it is
+    metric: str = ""  # ``"r"``, ``"z"``, ``"d"``, ``"OR"`` and so on; empty where it is not known
+    level: float = 0.95  # of the interval
+    line: int | None = None  # where it stands in a text
+    text: str = ""  # the words it was read from
+    one_sided: bool = False  # whether they say that p is one-tailed
 
     def get(self, name: str) -> Range | None:
         """Return the range of one number, None where it is not printed."""

@@ -18,12 +18,9 @@ NOT_STUDIES = (
     "means anything, neither a mean nor a prediction. Use study-level data"
 )
 
-
 PRINTED = ("k", "n_total", "estimate", "ci_low", "ci_high")
 
 Filter = str | Sequence[str] | None
-
-
 # Instead of a population: the registry's other table.
 RELIABILITY = "reliability"
 

@@ -32,17 +32,9 @@ def check_registry(folder: str | Path | None = None) -> list[Problem]:
     heading and sign; a reliability that is not the printed one. Types, ranges and words are checked by
     ``alliance-meta data check`` too.
 
-    Parameters
-    ----------
-    folder : str or Path, optional
-        Folder with ``results.csv``, ``moderators.csv``, ``groups.csv``, ``expected_consistency.csv`` and
-        ``reliability.csv``; by default the shipped one. The files are read as they are, whatever their description
-        says.
-
-    Returns
-    -------
-    list of Problem
-        Empty if all is well; row numbers are lines of the file that the message begins with.
+    `folder`: folder with ``results.csv``, ``moderators.csv``, ``groups.csv``, ``expected_consistency.csv`` and
+      ``reliability.csv``; by default the shipped one. The files are read as they are, whatever their description says.
+    Returns no problem if all is well; row numbers are lines of the file that the message begins with.
 
     Examples
     --------

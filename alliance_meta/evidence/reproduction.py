@@ -88,7 +88,7 @@ def _table_rows(table: CodedTable) -> list[dict[str, Any]]:
     if card is None or not card.published:
         name = table.provenance.dataset
         raise InputError(f"{name} has no printed result to reproduce; `alliance-meta data show {name}` says what it is")
-    return [row for result in card.published for row in _result_rows(table, result)]
+    return [row for result in card.published for row in _rows(table, result, _follow(table, result))]
 
 
 def _sheet_rows(name: str | Path) -> Iterator[dict[str, Any]]:
@@ -111,10 +111,6 @@ class _Followed:
     route: str
     note: str
     taken: Route | None = None
-
-
-def _result_rows(table: CodedTable, result: PublishedResult) -> Iterator[dict[str, Any]]:
-    return _rows(table, result, _follow(table, result))
 
 
 def _rows(table: CodedTable, result: PublishedResult, followed: _Followed) -> Iterator[dict[str, Any]]:

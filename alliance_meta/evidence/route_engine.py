@@ -5,7 +5,6 @@ Samples of one size are one batch, and routes that only differ in inference shar
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +22,7 @@ from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sizes import VTYPES, finished_columns
 from alliance_meta.effects.studies import plain_text
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, CodingError, InputError
+from alliance_meta.errors import AllianceMetaError, CodingError, InputError, quiet
 from alliance_meta.evidence.route_fit import (
     clusters_of,
     fit_effects,
@@ -42,23 +41,13 @@ AVERAGES: tuple[tuple[str, float | None], ...] = (("mean", 0.5), ("mean r", None
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Effects that are ready to be pooled, and the choices that led to them.
+    """Effects that are ready to be pooled, and the choices that led to them."""
 
-    Attributes
-    ----------
-    y, v : ndarray of shape (k,)
-    n : ndarray of shape (k,) or None
-    stem : Route
-        The route so far.
-    effects : EffectSizes
-        Before averaging.
-    """
-
-    y: Array
-    v: Array
-    n: Array | None
-    stem: Route
-    effects: EffectSizes
+    y: Array  # (k,)
+    v: Array  # (k,)
+    n: Array | None  # (k,) or None
+    stem: Route  # the route so far
+    effects: EffectSizes  # before averaging
 
     @property
     def k(self) -> int:
@@ -80,10 +69,8 @@ def make_samples(
 ) -> Samples:
     """Make the effects of every route.
 
-    Raises
-    ------
-    InputError, CodingError
-        A table without correlations, or of which no effect can be made; an unknown column or subset.
+    Raises `InputError`, `CodingError`: a table without correlations, or of which no effect can be made; an unknown
+      column or subset.
     """
     rows = table if subset is None else table.query(subset)
     if cluster is not None and cluster != "study_id":
@@ -145,8 +132,7 @@ def _stems(table: CodedTable, scale: str, ri: str | None, ni: str | None, subset
 
 
 def _sample(rows: CodedTable, stem: Route) -> Sample:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         effects = make_effects(rows, stem, measure=stem.measure, vtype=stem.vtype)
     return Sample(effects.yi, effects.vi, effects.ni, stem, effects)
 
@@ -311,8 +297,7 @@ def several_levels(
     whole = [one for one in whole if not one.stem.ri.endswith("_recoded")]
     for sample in whole:
         for route, tries in _models(sample, groups, tests):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", AllianceMetaWarning)
+            with quiet():
                 try:
                     fit = fit_effects(route, sample.effects, level=level)
                     yield from _read(fit, sample, route, tries, scale, level)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from alliance_meta.effects.dependent.rcalc import rcalc
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sizes import escalc
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.errors import InputError, quiet
 from alliance_meta.evidence.routes import DEFAULT_RHO, Route
 from alliance_meta.expressions import shown
 from alliance_meta.models.multilevel import MultilevelModel
@@ -39,8 +38,7 @@ def follow(
 
     Our warnings are left to the notes of the fit.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         if route.model == "mean":
             found = _simple_mean(route, effects_of(route, table), scale, level)
         else:

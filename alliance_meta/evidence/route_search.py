@@ -36,26 +36,15 @@ ALSO = {"I2": "I2_Q"}
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A route with what it gives and how far that is from the printed numbers.
-
-    Attributes
-    ----------
-    route : Route
-    values : mapping
-        By metafor's names.
-    distance : float
-        The largest distance, in half units of the last printed digit; at most 1 rounds to what is printed.
-    fit : {"rounded", "cut off", "no"}
-        ``"cut off"``: all but one round to what is printed, and that one reads so if its further digits are cut off.
-    gaps : mapping
-        The distance of each printed number.
-    """
+    """A route with what it gives and how far that is from the printed numbers."""
 
     route: Route
-    values: Mapping[str, float]
+    values: Mapping[str, float]  # by metafor's names
+    # The largest distance, in half units of the last printed digit; at most 1 rounds to what is printed.
     distance: float
+    # ``"cut off"``: all but one round to what is printed, and that one reads so if its further digits are cut off.
     fit: Fit
-    gaps: Mapping[str, float]
+    gaps: Mapping[str, float]  # the distance of each printed number
 
     @property
     def agrees(self) -> bool:
@@ -65,31 +54,15 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """Every route that was followed, the nearest first.
-
-    Attributes
-    ----------
-    printed : mapping of str to PrintedNumber
-    samples : Samples
-        What was pooled, and what could not be made.
-    followed : Followed
-        Every route and what it gives.
-    order : ndarray of int
-        Places of the routes, best first: those that fit, usual ones before rare ones, then by distance.
-    fits : ndarray of int, (R,)
-        2 rounded, 1 cut off, 0 neither.
-    distances : ndarray of shape (R,)
-    each : mapping of str to ndarray of shape (R,)
-        Distance of each printed number.
-    """
+    """Every route that was followed, the nearest first."""
 
     printed: Mapping[str, PrintedNumber]
-    samples: Samples
-    followed: Followed
-    order: AnyArray
-    fits: AnyArray
-    distances: Array
-    each: Mapping[str, Array]
+    samples: Samples  # what was pooled, and what could not be made
+    followed: Followed  # every route and what it gives
+    order: AnyArray  # places of the routes, best first: those that fit, usual ones before rare ones, then by distance
+    fits: AnyArray  # (R,): 2 rounded, 1 cut off, 0 neither
+    distances: Array  # (R,)
+    each: Mapping[str, Array]  # (R,) each: distance of each printed number
 
     def __len__(self) -> int:
         return len(self.followed.routes)
@@ -154,10 +127,8 @@ def search(
 ) -> Search:
     """Follow every route and order them by how near they come to the printed numbers.
 
-    Raises
-    ------
-    InputError
-        Printed numbers of which none says anything about the route; a table of which no effect can be made.
+    Raises `InputError`: printed numbers of which none says anything about the route; a table of which no effect can be
+    made.
     """
     samples = make_samples(table, scale=scale, ri=ri, ni=ni, cluster=cluster, subset=subset)
     tests = TESTS if INFERENCE & set(printed) else TESTS[:1]

@@ -47,58 +47,33 @@ ASPECTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way from a table to a pooled value.
+    """One way from a table to a pooled value."""
 
-    Attributes
-    ----------
-    ri, ni : str
-        Columns with the correlations and sample sizes (or with finished effects and their variances).
-    measure, vtype : str
-        As in `escalc`; ``"GEN"`` and None for finished effects.
-    method : str
-        Estimator, as in the model; for a ``"mean"`` its weights, ``"ni"`` or ``"equal"``; for an ``"rve"`` its
-        working model.
-    test : str
-        As in the model; ``"t"`` for an ``"rve"``.
-    mods : str
-        Moderators.
-    subset : str or None
-        Expression that picks rows.
-    per : str or None
-        Column whose groups (studies, samples) are made one effect each before pooling.
-    how : str or None
-        How: ``"mean"`` or ``"CS"`` as in `aggregate`, or ``"mean r"`` (mean r and mean n, then as one effect).
-    rho : float or None
-        Assumed correlation of the errors of effects of one group, in `aggregate` or in the model's V.
-    model : {"random", "mean", "multilevel", "rve"}
-    random : tuple of str or str
-        Random terms of a multilevel model; of an ``"rve"`` its cluster.
-    struct, V, dfs : str or None
-        Of a multilevel model; V is ``"rcalc"`` where the table holds whole correlation matrices.
-    robust : str or None
-        Column whose groups make standard errors cluster-robust (CR2).
-    small : bool
-        Of an ``"rve"``: corrected for few clusters.
-    """
-
+    # ri, ni: columns with the correlations and sample sizes (or with finished effects and their variances).
     ri: str
     ni: str
+    # measure, vtype: as in `escalc`; ``"GEN"`` and None for finished effects.
     measure: str = "ZCOR"
     vtype: str | None = "LS"
+    # Estimator, as in the model; for a ``"mean"`` its weights, ``"ni"`` or ``"equal"``; for an ``"rve"`` its working
+    # model.
     method: str = "REML"
-    test: str = "z"
-    mods: str = "1"
-    subset: str | None = None
-    per: str | None = None
+    test: str = "z"  # as in the model; ``"t"`` for an ``"rve"``
+    mods: str = "1"  # moderators
+    subset: str | None = None  # expression that picks rows
+    per: str | None = None  # column whose groups (studies, samples) are made one effect each before pooling
+    # How: ``"mean"`` or ``"CS"`` as in `aggregate`, or ``"mean r"`` (mean r and mean n, then as one effect).
     how: str | None = None
+    # Assumed correlation of the errors of effects of one group, in `aggregate` or in the model's V.
     rho: float | None = None
     model: Model = "random"
-    random: tuple[str, ...] | str = ()
+    random: tuple[str, ...] | str = ()  # random terms of a multilevel model; of an ``"rve"`` its cluster
+    # struct, V, dfs: of a multilevel model; V is ``"rcalc"`` where the table holds whole correlation matrices.
     struct: str | None = None
     V: str | None = None
     dfs: str | None = None
-    robust: str | None = None
-    small: bool = True
+    robust: str | None = None  # column whose groups make standard errors cluster-robust (CR2)
+    small: bool = True  # of an ``"rve"``: corrected for few clusters
 
     @property
     def usual(self) -> bool:
@@ -183,10 +158,7 @@ class Route:
 def route_from(block: Mapping[str, Any], *, where: str = "a route") -> Route:
     """Read a route from a data card or a description: nothing but the names and choices that exist.
 
-    Raises
-    ------
-    InputError
-        An unknown name, a value of another type, or a choice that its model does not have.
+    Raises `InputError`: an unknown name, a value of another type, or a choice that its model does not have.
     """
     from pydantic import TypeAdapter, ValidationError
 

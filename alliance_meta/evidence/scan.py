@@ -138,10 +138,7 @@ def squeezed(text: str) -> tuple[str, IntArray]:
 
     Between the parts of a pattern blanks are optional in many places; runs of them would be split in all ways.
 
-    Raises
-    ------
-    InputError
-        More than `MOST_SIGNS`.
+    Raises `InputError`: more than `MOST_SIGNS`.
     """
     if len(text) > MOST_SIGNS:
         raise InputError(f"the text has {len(text):,} signs, and {too_long()}")
@@ -166,10 +163,7 @@ def normal(text: str) -> str:
 def find_atoms(text: str) -> list[Atom]:
     """Return every statistic of a normalised text, in order, none overlapping another.
 
-    Raises
-    ------
-    InputError
-        More than `MOST_STATISTICS`.
+    Raises `InputError`: more than `MOST_STATISTICS`.
     """
     every = (atom for kind, pattern in COMPILED.items() for atom in _matches(kind, pattern, text))
     found = list(islice(every, MOST_STATISTICS + 1))
@@ -437,23 +431,12 @@ LONG_NAMES = {"QEdf": "df", "ci_lb": "lower limit", "ci_ub": "upper limit", "n_e
 
 @dataclass(frozen=True, eq=False)
 class PrintedLine:
-    """A printed result, ready to be looked for.
+    """A printed result, ready to be looked for."""
 
-    Attributes
-    ----------
-    numbers : mapping of str to PrintedNumber
-        By the names that routes give.
-    scale : {"r", "z"}
-    level : float
-        Of the interval.
-    ignored : tuple of str
-        What was read and is not compared.
-    """
-
-    numbers: Mapping[str, PrintedNumber]
-    scale: str
-    level: float = 0.95
-    ignored: tuple[str, ...] = ()
+    numbers: Mapping[str, PrintedNumber]  # by the names that routes give
+    scale: str  # {"r", "z"}
+    level: float = 0.95  # of the interval
+    ignored: tuple[str, ...] = ()  # what was read and is not compared
 
     @property
     def words(self) -> str:
@@ -464,10 +447,8 @@ class PrintedLine:
 def read_line(printed: str | Mapping[str, Any], *, scale: str | None = None, level: float | None = None) -> PrintedLine:
     """Read a printed result.
 
-    Raises
-    ------
-    InputError
-        A number that cannot be read, no estimate or several, an estimate that is neither r nor Fisher's z.
+    Raises `InputError`: a number that cannot be read, no estimate or several, an estimate that is neither r nor
+    Fisher's z.
     """
     if scale is not None and scale not in ("r", "z"):
         raise InputError(f"scale={scale!r} is not one of 'r', 'z'")

@@ -45,7 +45,6 @@ COLUMNS = (
     *("role", "part_of", "psychotherapy", "sign_flipped", "converted", "codes", "notes"),
 )
 
-
 # What can be asked for -> column of the umbrella's frame.
 ASPECTS = {"population": "population_group", "format": "format_group", "rater": "rater", "evidence": "evidence_level"}
 NOT_STATED = "not stated, or mixed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import chi2_sf
-from alliance_meta.encoding import plain
-from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.errors import InputError, quiet
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
@@ -41,7 +39,6 @@ class ModelComparison(Result):
     pval : float
     null : str
         The null hypothesis in words.
-    notes : tuple of Note
     """
 
     full: RandomEffectsResults
@@ -71,21 +68,16 @@ class ModelComparison(Result):
             }
         return rows
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON-ready values."""
-        return plain(
-            {
-                "models": self._rows(),
-                "LRT": self.LRT,
-                "df": self.df,
-                "pval": self.pval,
-                "null": self.null,
-                "notes": [note.to_dict() for note in self.notes],
-            }
-        )
+    def _values(self) -> dict[str, Any]:
+        return {
+            "models": self._rows(),
+            "LRT": self.LRT,
+            "df": self.df,
+            "pval": self.pval,
+            "null": self.null,
+        }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         test = f"chi2(df = {self.df}) = {fixed(self.LRT)}, p {p_value(self.pval)}"
         kinds: dict[str, Kind] = {"parameters": 0, **dict.fromkeys(("AIC", "BIC", "AICc", "loglik", "tau2"), 4)}
         return self._document(
@@ -209,8 +201,7 @@ def _within(small: Array, large: Array) -> bool:
 def _refit(fit: RandomEffectsResults) -> RandomEffectsResults:
     if fit.method != "REML":
         return fit
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         return fit_design(fit.effects, fit.design, replace(fit.settings, method="ML"))
 
 

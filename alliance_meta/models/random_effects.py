@@ -9,23 +9,11 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.univariate.fit import (
-    GENERALISED_Q,
-    Tau2Fit,
-    UnivariateFit,
-    fit_univariate,
-    fixed_tau2,
-)
+from alliance_meta.core.univariate.fit import GENERALISED_Q, UnivariateFit, fit_univariate, fixed_tau2
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes, check_effects
-from alliance_meta.errors import (
-    ConvergenceWarning,
-    FewStudiesWarning,
-    InputError,
-    SecondPeakWarning,
-    TruncationWarning,
-)
+from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputError, SecondPeakWarning, TruncationWarning
 from alliance_meta.notes import Note, Tau2Method, Test, check_level, check_option, warn_note
 from alliance_meta.results.coefficients import FitSettings
 from alliance_meta.results.random_effects import RandomEffectsResults
@@ -136,21 +124,16 @@ class RandomEffectsModel:
         return fit_design(design.taking_part(self.effects), design, settings)
 
 
-def fit_design(
-    effects: EffectSizes, design: Design, settings: FitSettings, *, common: Tau2Fit | None = None
-) -> RandomEffectsResults:
-    """Fit `design` to the effects that it was built from, and warn of what makes the fit doubtful.
-
-    `common` is a tau2 estimated from more effects than these.
-    """
+def fit_design(effects: EffectSizes, design: Design, settings: FitSettings) -> RandomEffectsResults:
+    """Fit `design` to the effects that it was built from, and warn of what makes the fit doubtful."""
     warned: list[Note] = []
-    if effects.k == design.p and settings.tau2 is None and common is None:
+    if effects.k == design.p and settings.tau2 is None:
         if settings.method != "EE" or settings.test != "z":
             warned.append(_saturated(effects.k, design.p))
         settings = replace(settings, method="EE", test="z", weights=None)
     elif effects.k == design.p and settings.test != "z":
         settings = replace(settings, test="z")
-    fitted = _fitted(effects, design, settings, common)
+    fitted = _fitted(effects, design, settings)
     warned += _estimation_notes(fitted, settings)
     warned += _peak_notes(fitted, design, settings)
     if effects.n_studies < effects.k:
@@ -177,7 +160,7 @@ def given_weights(weights: Any, effects: EffectSizes) -> Array | None:
     return values
 
 
-def _fitted(effects: EffectSizes, design: Design, settings: FitSettings, common: Tau2Fit | None) -> UnivariateFit:
+def _fitted(effects: EffectSizes, design: Design, settings: FitSettings) -> UnivariateFit:
     """Return the numbers of a fit."""
     try:
         return fit_univariate(
@@ -187,7 +170,7 @@ def _fitted(effects: EffectSizes, design: Design, settings: FitSettings, common:
             method=settings.method,
             test=settings.test,
             level=settings.level,
-            tau2=fixed_tau2(settings.tau2) if settings.tau2 is not None else common,
+            tau2=None if settings.tau2 is None else fixed_tau2(settings.tau2),
             weights=settings.weights,
             lowest=settings.tau2_min,
         )

@@ -53,7 +53,6 @@ class TrueEffects(Result):
         Whether `scale` is r and the analysis scale Fisher z.
     shares : DataFrame
         What `tidy` returns.
-    notes : tuple of Note
     """
 
     labels: tuple[str, ...]
@@ -105,8 +104,7 @@ class TrueEffects(Result):
         out.attrs["scale"] = self.scale
         return out
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         attrs, shares = self.shares.attrs, self.shares.set_index("label")
         kinds: dict[str, Kind] = {"threshold": brief, **dict.fromkeys(("share", "ci_lb", "ci_ub"), _percent)}
         return self._document(

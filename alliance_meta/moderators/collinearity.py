@@ -29,7 +29,6 @@ class VifResults(Result):
         VIF of each coefficient but the intercept.
     terms : mapping of str to (int, float)
         Each term's number of coefficients and its generalised VIF.
-    notes : tuple of Note
     """
 
     coefficients: Mapping[str, float]
@@ -48,8 +47,7 @@ class VifResults(Result):
         }
         return {"coefficients": dict(self.coefficients), "terms": terms}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         blocks = [table_of(pd.DataFrame({"vif": self.coefficients}), {"vif": 4})]
         if any(df > 1 for df, _ in self.terms.values()):
             blocks.append(table_of(self.tidy(), {"df": 0, "gvif": 4, "gsif": 4}, "By term"))

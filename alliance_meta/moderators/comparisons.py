@@ -50,7 +50,6 @@ class PairwiseResults(Result):
     letters : mapping of str to str
         Compact letter display: levels that share a letter do not differ.
     scale_label, formula, model_label : str
-    notes : tuple of Note
     """
 
     by: tuple[str, ...]
@@ -87,8 +86,7 @@ class PairwiseResults(Result):
             "letters": dict(self.letters),
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         m = int(self._frame["pval"].notna().sum())
         columns = ("estimate", "se", "pval", "pval_adjusted", "ci_lb", "ci_ub")
         kinds: dict[str, Kind] = {name: "p" if name.startswith("pval") else 4 for name in columns}

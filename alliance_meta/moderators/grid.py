@@ -23,29 +23,14 @@ Weights = Literal["equal", "proportional"]
 
 @dataclass(frozen=True, eq=False)
 class Averages:
-    """Rows of coefficients, each an average of predictions.
+    """Rows of coefficients, each an average of predictions."""
 
-    Attributes
-    ----------
-    cells : tuple of mapping
-        What each row stands for: moderator -> value.
-    L : ndarray of shape (m, p)
-    known : ndarray of bool, (m,)
-        False where no effect tells about the row.
-    k : ndarray of shape (m,)
-        Effects with the row's levels.
-    held : mapping
-        Numeric moderators and the value at which each was held.
-    over : tuple of str
-        Categorical moderators averaged over.
-    """
-
-    cells: tuple[Mapping[str, Any], ...]
-    L: Array
-    known: Mask
-    k: Array
-    held: Mapping[str, float]
-    over: tuple[str, ...]
+    cells: tuple[Mapping[str, Any], ...]  # what each row stands for: moderator -> value
+    L: Array  # (m, p)
+    known: Mask  # (m,): false where no effect tells about the row
+    k: Array  # (m,): effects with the row's levels
+    held: Mapping[str, float]  # numeric moderators and the value at which each was held
+    over: tuple[str, ...]  # categorical moderators averaged over
 
 
 def averages(fit: Fit, by: Sequence[str], *, at: Mapping[str, Any] | None, weights: Weights) -> Averages:

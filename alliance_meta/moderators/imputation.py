@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from alliance_meta.core.univariate.fit import GENERALISED_Q, fit_univariate
 from alliance_meta.design import Design, build_design
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaWarning, ConvergenceWarning, DesignError, InputError
+from alliance_meta.errors import ConvergenceWarning, DesignError, InputError, quiet
 from alliance_meta.moderators.sampler import Column, Sampler, can_extrapolate
 from alliance_meta.notes import (
     NotApplicable,
@@ -54,7 +53,6 @@ class ImputedModerators(Result):
         The m completed tables.
     accepted : float
         Share of proposed values that were accepted.
-    notes : tuple of Note
     design : Design
         The coding, the same in every data set.
     X : ndarray of shape (m, k, p)
@@ -84,8 +82,7 @@ class ImputedModerators(Result):
         found = {"k": self.effects.k, "missing": self.missing, "rows": gaps, "imputed": values}
         return {**self._these("mods", "m", "seed", "sweeps", "accepted"), **found}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         title = f"{self.m} imputations for mods = {self.mods!r} (k = {self.effects.k}, seed {self.seed})"
         table = table_of(self.tidy(), {"k": 0, "missing": 0, "share": 3})
         return wording.document(self, title, (), table)
@@ -109,7 +106,6 @@ class ImputedResults(Result):
         Between-study variance in each data set.
     method, test : str
     level : float
-    notes : tuple of Note
     """
 
     imputed: ImputedModerators
@@ -165,8 +161,7 @@ class ImputedResults(Result):
             "vb": self.pooled.vb,
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         imputed = self.imputed
         kinds: dict[str, Kind] = {"estimate": 4, "se": 4, "ddf": "df", "pval": "p", "ci_lb": 4, "ci_ub": 4, "fmi": 2}
         return wording.document(
@@ -378,8 +373,7 @@ def _design(effects: EffectSizes, mods: str, auxiliary: Sequence[str]) -> tuple[
     """Return the design of all effects, gaps filled by mean or most frequent level, and the columns that count."""
     moderators = effects.moderators
     coded = _filled(moderators, moderators.columns)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         levels = build_design(mods, coded, labels=effects.slab).levels
     filled = _filled(moderators, levels)
     design = build_design(mods, filled, labels=effects.slab)

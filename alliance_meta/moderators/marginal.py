@@ -58,7 +58,6 @@ class MarginalMeans(Result):
     level : float
     formula, model_label : str
         The model.
-    notes : tuple of Note
     provenance : Provenance
         Where the effects came from; plots label synthetic data by it.
     """
@@ -93,8 +92,7 @@ class MarginalMeans(Result):
             "rows": rows,
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         of = f" by {', '.join(self.by)}" if self.by else ""
         evened = []
         if self.over:
@@ -205,11 +203,7 @@ def marginal_means(
         level=used,
         formula=design.formula,
         model_label=fit.model_label,
-        notes=merge_notes(
-            missing_note(rows),
-            interaction_note(design, names, rows.over),
-            without,
-        ),
+        notes=merge_notes(missing_note(rows), interaction_note(design, names, rows.over), without),
         provenance=fit.effects.provenance,
         _frame=table_,
     )
@@ -238,7 +232,6 @@ class MarginalSlopes(Result):
         The combination of coefficients behind each slope.
     level : float
     scale_label, formula, model_label : str
-    notes : tuple of Note
     """
 
     name: str
@@ -267,8 +260,7 @@ class MarginalSlopes(Result):
         about = {"scale": self.scale_label, "model": self.model_label, "rows": rows}
         return {**self._these("name", "by", "at", "level", "formula"), **about}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         held = "".join(f"; {name} = {value}" for name, value in self.at.items())
         kinds: dict[str, Kind] = {"estimate": 5, "se": 5, "stat": 3, "pval": "p", "ci_lb": 5, "ci_ub": 5}
         blocks = [table_of(self._frame, kinds)]

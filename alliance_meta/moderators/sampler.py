@@ -28,29 +28,16 @@ WIDEST = 6.0
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """A moderator as the sampler sees it.
-
-    Attributes
-    ----------
-    name : str
-    levels : tuple
-        Values of a categorical moderator, empty for a numeric one.
-    values : ndarray of shape (k,)
-        Codes of the levels, or standardised numbers; NaN where missing.
-    missing : ndarray of bool, (k,)
-    centre, spread : float
-        What standardised a numeric moderator.
-    bounded : bool
-        Whether values outside those observed cannot be coded (logarithms, splines).
-    """
+    """A moderator as the sampler sees it."""
 
     name: str
-    levels: tuple[Any, ...]
-    values: Array
-    missing: Mask
+    levels: tuple[Any, ...]  # values of a categorical moderator, empty for a numeric one
+    values: Array  # (k,): codes of the levels, or standardised numbers; NaN where missing
+    missing: Mask  # (k,)
+    # centre, spread: what standardised a numeric moderator.
     centre: float = 0.0
     spread: float = 1.0
-    bounded: bool = False
+    bounded: bool = False  # whether values outside those observed cannot be coded (logarithms, splines)
 
     def decode(self, values: Array) -> AnyArray:
         """Return the values in units of the table."""
@@ -64,24 +51,12 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """What the sampler returns.
+    """What the sampler returns."""
 
-    Attributes
-    ----------
-    values : mapping of str to ndarray of shape (m, k)
-        Completed columns, in units of the table.
-    X : ndarray of shape (m, k, p)
-        Completed design matrices.
-    beta : ndarray of shape (sweeps, m, p)
-        Coefficients along the way.
-    accepted : float
-        Share of Metropolis proposals accepted.
-    """
-
-    values: Mapping[str, AnyArray]
-    X: Array
-    beta: Array
-    accepted: float
+    values: Mapping[str, AnyArray]  # (m, k) each: completed columns, in units of the table
+    X: Array  # (m, k, p): completed design matrices
+    beta: Array  # (sweeps, m, p): coefficients along the way
+    accepted: float  # share of Metropolis proposals accepted
 
 
 class Sampler:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from alliance_meta.core.univariate.fit import UnivariateFit, fit_univariate
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaWarning, DesignError, DroppedRowsWarning, InputError
+from alliance_meta.errors import DesignError, DroppedRowsWarning, InputError, quiet
 from alliance_meta.formulas import parse_formula
 from alliance_meta.notes import NotApplicable, Note, check_level, check_option, warn_note
 from alliance_meta.result import Result
@@ -56,8 +55,7 @@ def complete_effects(
     """Return the effects that have a value of every term, and a note if some do not."""
     rows: Mask = np.ones(effects.k, dtype=bool)
     for factor in dict.fromkeys(factor for term in terms for factor in sorted(factors[term])):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AllianceMetaWarning)
+        with quiet():
             rows = rows & design_of(factor, effects).rows
     if not rows.any():
         raise DesignError("no effect has a value of every candidate")
@@ -95,8 +93,7 @@ def whole_design(effects: EffectSizes, terms: Sequence[str], factors: dict[str, 
 
 def _design(effects: EffectSizes, terms: Sequence[str]) -> Design | None:
     """Return the design of the terms, None if it has redundant columns or more columns than effects."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         try:
             made = design_of(" + ".join(terms) or "1", effects)
         except DesignError:
@@ -132,7 +129,6 @@ class ModelSelection(Result):
     candidates : tuple of str
     criterion, method : str
     level : float
-    notes : tuple of Note
     """
 
     effects: EffectSizes
@@ -188,8 +184,7 @@ class ModelSelection(Result):
             "importance": self.importance.to_dict(),
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         n = len(self._table)
         kinds: dict[str, Kind] = {"p": 0, **dict.fromkeys(("loglik", self.criterion, "delta", "weight"), 3)}
         average = dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub", "weight"), 4)

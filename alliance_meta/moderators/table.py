@@ -70,7 +70,8 @@ class ModeratorTable(Result):
         Pairs of levels that no effect has together: ``moderator1 level1 moderator2 level2``, and how many studies
         have each level, ``studies1 studies2``; those that most studies might have filled come first.
     provenance : Provenance
-    notes : tuple of Note
+    effects : EffectSizes
+        All effects; `plots.orchard` draws them.
     """
 
     model: TableModel
@@ -88,6 +89,7 @@ class ModeratorTable(Result):
     tests: pd.DataFrame
     gaps: pd.DataFrame
     provenance: Provenance
+    effects: EffectSizes
     notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
@@ -105,8 +107,7 @@ class ModeratorTable(Result):
         rows, tests = (records_of(part.reset_index()) for part in (self.frame, self.tests))
         return {**named, "k_controlled": self.k_controlled, "rows": rows, "tests": tests, "gaps": records_of(self.gaps)}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
         gone = [f"{name}: {row['why']}" for name, row in self._tests() if row["why"]]
         return self._document(
@@ -299,6 +300,7 @@ def moderator_table(
         tests=tests,
         gaps=frame_of_gaps(crossed, fitted.clusters),
         provenance=effects.provenance,
+        effects=effects,
         notes=merge_notes(warned, notes_of(fitted, frame, tests)),
     )
 

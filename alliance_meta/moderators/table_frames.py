@@ -53,32 +53,16 @@ OF_SLOPES = NotApplicable("of continuous moderators only")
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """The models behind a table.
-
-    Attributes
-    ----------
-    effects : EffectSizes
-    working : Working
-    mods : tuple of Moderator
-    clusters : ndarray of int, shape (k,)
-    least : int
-        Clusters that a level must have.
-    whole : fitted model
-        Of all effects, without moderators.
-    own : mapping
-        Moderator -> what its model says, or why there is none.
-    joint : fitted model or str
-        With all moderators, or why there is none.
-    """
+    """The models behind a table."""
 
     effects: EffectSizes
     working: Working
     mods: tuple[Moderator, ...]
-    clusters: IntArray
-    least: int
-    whole: Any
-    own: Mapping[str, Answer | str]
-    joint: Any
+    clusters: IntArray  # (k,)
+    least: int  # clusters that a level must have
+    whole: Any  # of all effects, without moderators
+    own: Mapping[str, Answer | str]  # moderator -> what its model says, or why there is none
+    joint: Any  # with all moderators, or why there is none
 
     def kept(self, one: Moderator) -> Mask:
         """Return the effects that take part in a moderator's test."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
@@ -19,7 +18,7 @@ from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import is_number, levels_of
 from alliance_meta.effects.dependent.groups import as_level
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, InputError
+from alliance_meta.errors import AllianceMetaError, InputError, quiet
 from alliance_meta.moderators.grid import level_values
 from alliance_meta.moderators.marginal import NO_PREDICTION, marginal_means, marginal_slopes
 from alliance_meta.moderators.working import Working
@@ -43,24 +42,12 @@ CATEGORICAL = re.compile(r"C\((.+)\)")
 
 @dataclass(frozen=True, eq=False)
 class Moderator:
-    """One moderator that was asked for.
+    """One moderator that was asked for."""
 
-    Attributes
-    ----------
-    name : str
-        Its column.
-    term : str
-        How formulas spell it.
-    levels : tuple of str
-        Empty for a continuous one.
-    codes : ndarray of shape (k,)
-        Level of each effect; -1 where there is none. Of a continuous one 0 where there is a value.
-    """
-
-    name: str
-    term: str
-    levels: tuple[str, ...]
-    codes: IntArray
+    name: str  # its column
+    term: str  # how formulas spell it
+    levels: tuple[str, ...]  # empty for a continuous one
+    codes: IntArray  # (k,): level of each effect; -1 where there is none. Of a continuous one 0 where there is a value.
 
     @property
     def present(self) -> Mask:
@@ -243,8 +230,7 @@ def as_r(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
 
 def quietly(run: Callable[[], Any]) -> Any:
     """Return what a call gives; its warnings are notes of that."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         return run()
 
 

@@ -22,7 +22,7 @@ TableModel = Literal["che", "random", "multilevel"]
 ONE_TAU2 = "one tau2 for all levels of a moderator"
 OWN_TAU2 = {
     "che": "subgroup correlated effects (SCE): every level its own tau2, errors of two levels independent",
-    "random": "every level fitted by itself, with its own tau2; means compared with weights 1 / se^2",
+    "random": "every level fitted by itself, with its own tau2; means compared with weights 1 / se^2 (Welch)",
 }
 
 

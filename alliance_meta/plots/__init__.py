@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from alliance_meta.plots.deletion.influences import influence_data as influence_data
     from alliance_meta.plots.deletion.refits import cumulative as cumulative
     from alliance_meta.plots.deletion.refits import leave_one_out as leave_one_out
+    from alliance_meta.plots.deletion.timeline import timeline as timeline
+    from alliance_meta.plots.deletion.timeline import timeline_data as timeline_data
     from alliance_meta.plots.development_plot import development as development
     from alliance_meta.plots.development_plot import development_data as development_data
     from alliance_meta.plots.forests.plot import forest as forest
@@ -43,8 +45,10 @@ if TYPE_CHECKING:
     from alliance_meta.plots.forests.refitted import cumulative_data as cumulative_data
     from alliance_meta.plots.forests.refitted import leave_one_out_data as leave_one_out_data
     from alliance_meta.plots.forests.rows import forest_data as forest_data
-    from alliance_meta.plots.means_plot import means as means
-    from alliance_meta.plots.means_plot import means_data as means_data
+    from alliance_meta.plots.levels.means import means as means
+    from alliance_meta.plots.levels.means import means_data as means_data
+    from alliance_meta.plots.levels.orchard import orchard as orchard
+    from alliance_meta.plots.levels.orchard import orchard_data as orchard_data
     from alliance_meta.plots.moderators_plot import moderators as moderators
     from alliance_meta.plots.moderators_plot import moderators_data as moderators_data
     from alliance_meta.plots.outliers.baujat import baujat as baujat
@@ -96,5 +100,11 @@ if TYPE_CHECKING:
     from alliance_meta.plots.sheet.figures import save_figure as save_figure
     from alliance_meta.plots.specification_curve_plot import specification_curve as specification_curve
     from alliance_meta.plots.specification_curve_plot import specification_curve_data as specification_curve_data
+    from alliance_meta.plots.studies.drapery import drapery as drapery
+    from alliance_meta.plots.studies.drapery import drapery_data as drapery_data
+    from alliance_meta.plots.studies.rainforest import rainforest as rainforest
+    from alliance_meta.plots.studies.rainforest import rainforest_data as rainforest_data
+    from alliance_meta.plots.studies.ranks import ranks as ranks
+    from alliance_meta.plots.studies.ranks import ranks_data as ranks_data
 
 __getattr__, __dir__, __all__ = lazy(__name__)

@@ -18,6 +18,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names, finite_number, level_values, moderated, one_level
 from alliance_meta.notes import NotApplicable, Note, check_level, merge_notes
 from alliance_meta.plots.forests import nested, parts
+from alliance_meta.plots.forests.posterior import refusal
 from alliance_meta.plots.sheet.chart import DASHED, SMALL, Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import (
     EFFECT,
@@ -26,7 +27,7 @@ from alliance_meta.plots.sheet.chart_frame import (
     with_r,
 )
 from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, text_width, wrap
-from alliance_meta.plots.sheet.swarm import swarm
+from alliance_meta.plots.sheet.swarm import radii_of, see_through, swarm
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
 
 if TYPE_CHECKING:
@@ -106,8 +107,11 @@ def bubble_data(
         said=_description(fit, by, rows, held, categorical, used), measure=fit.effects.measure,
         axis_label=parts.axis_label(fit.effects.measure), x_label=parts.header(by), level=used,
         model_label=fit.model_label,
-        key=_key(used, categorical, rows, "weight" if hasattr(fit, "weights") else "precision"),
-        bottom=[*held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used)], by=by,
+        key=_key(used, categorical, rows, weights_of(fit)[1]),
+        bottom=[
+            *refusal(fit), *held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used),
+        ],
+        by=by,
         levels=[str(row["label"]) for row in rows] if categorical else [], held=held,
         whole=bool(not categorical and (table[by] == table[by].round()).all()),
     )  # fmt: skip
@@ -132,16 +136,23 @@ def _alike(fit: Any, table: pd.DataFrame, held: Mapping[str, Any]) -> Mask:
 
 
 def _studies(fit: Any, by: str, table: pd.DataFrame, categorical: bool, level: float) -> list[dict[str, Any]]:
-    vi = fit.effects.vi
-    weights = fit.weights if hasattr(fit, "weights") else 100.0 / vi / (1.0 / vi).sum()
+    weights, _ = weights_of(fit)
     if categorical:
         place = {value: i for i, value in enumerate(level_values(by, fit.design, table))}
         return study_rows(fit.effects, [float(place[value]) for value in table[by]], weights, level)
     return study_rows(fit.effects, table[by].astype(float).tolist(), weights, level)
 
 
+def weights_of(fit: Any) -> tuple[Array, str]:
+    """Return the weights of a fit in percent, or the share of each effect in the precision, and which these are."""
+    if hasattr(fit, "weights"):
+        return fit.weights, "weight"
+    precision = 1.0 / fit.effects.vi
+    return 100.0 * precision / precision.sum(), "precision"
+
+
 def study_rows(
-    effects: EffectSizes, x: Sequence[float], weights: Sequence[float], level: float
+    effects: EffectSizes, x: Sequence[float], weights: Sequence[float] | Array, level: float
 ) -> list[dict[str, Any]]:
     """Return the rows of all effects with their normal intervals, each at its `x`."""
     half = critical_value(level, None) * effects.sei
@@ -262,7 +273,6 @@ def _description(
 WIDTH, HEIGHT = 6.5, 4.6
 # The panel of a figure of our own; the figure grows where long labels would make it lower.
 LOWEST = 2.6
-SMALLEST, LARGEST = 0.028, 0.13
 COLUMN = 0.95
 # Where bubbles and mean stand beside the middle of their column, and how wide the bubbles spread, as shares of it.
 ASIDE, MEAN = 0.06, 0.42
@@ -359,20 +369,12 @@ def _least_column(frame: pd.DataFrame) -> float:
     return max([COLUMN, *(text_width(word, SMALL) + 0.15 for word in words)])
 
 
-def _radii(studies: pd.DataFrame) -> Array:
-    """Return radii in inches whose squares stand for the weights, none too small to see."""
-    weight = studies["weight"].to_numpy()
-    largest = max(SMALLEST + 0.012, min(LARGEST, 0.55 / math.sqrt(len(weight)) + 0.035))
-    return np.maximum(SMALLEST, largest * np.sqrt(weight / weight.max()))
-
-
 def _bubbles(chart: Chart, studies: pd.DataFrame, x: Array) -> None:
-    radii = _radii(studies)
+    radii = radii_of(studies["weight"].to_numpy())
     order = np.argsort(-radii, kind="stable")
-    alpha = 0.75 if len(studies) <= 60 else 0.6 if len(studies) <= 300 else 0.3
     area = (2.0 * radii * POINTS_PER_INCH) ** 2
     y = chart.shown(studies["yi"].to_numpy())
-    chart.dots(x[order], y[order], s=area[order], alpha=alpha, zorder=3)
+    chart.dots(x[order], y[order], s=area[order], alpha=see_through(len(studies)), zorder=3)
 
 
 def _draw_columns(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> None:
@@ -382,7 +384,7 @@ def _draw_columns(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> Non
     chart.limits("x", -0.5, len(levels) - 0.5)
     width, height = chart.panel_size()
     pitch, lim = width / len(levels), chart.ax.get_ylim()
-    radii, x = _radii(studies), studies["x"].to_numpy().copy()
+    radii, x = radii_of(studies["weight"].to_numpy()), studies["x"].to_numpy().copy()
     place = chart.ax.yaxis.get_transform().transform
     y = (place(chart.shown(studies["yi"].to_numpy())) - place(lim[0])) / np.ptp(place(np.array(lim))) * height
     for i in range(len(levels)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.plots.forests.parts import described, pooled_texts, prediction_label, records, single_mean
+from alliance_meta.plots.forests.parts import described, pooled_texts, prediction_label, records
 from alliance_meta.plots.forests.rows import forest_data
 from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import COLUMNS, EFFECT, as_frame, counted, make_chart
@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 7.0, 4.5
 HAIR = 0.4
 # Above this many effects the points touch and are drawn as one line.
 MOST_POINTS = 250
-DENSE_GREY = "#b3b3b3"
+DENSE_GREY = "#949494"
 
 
 def caterpillar_data(
@@ -53,17 +53,19 @@ def caterpillar_data(
     ['Study 2', 'Study 3', 'Study 1']
     """
     forest = forest_data(fit, order="effect", level=level, title=title, show_cautions=show_cautions)
+    # Of several means that of all models.
+    forest = forest[(forest["kind"] != "summary") | (forest["yi"] == forest.attrs["pooled"])]
     single = forest["kind"].isin(("study", "effect"))
     effects = forest[single].sort_values("yi", kind="stable")
     effects = effects.assign(kind="study", label=[fit.effects.slab[int(i)] for i in effects["position"]])
     columns = [name for names in COLUMNS["caterpillar"] for name in names]
     rows = pd.concat([effects, forest[forest["kind"].isin(("summary", "prediction"))]])[columns].to_dict("records")
     attrs = dict(forest.attrs)
-    simple = single_mean(fit)
+    simple = attrs["pooled"] is not None
     name = fit.effects.provenance.title or fit.effects.provenance.source
     meta = {key: attrs[key] for key in ("measure", "level", "model_label", "notes", "cautions", "synthetic")}
     return make_chart(
-        rows,  # type: ignore[arg-type]
+        rows,
         meta
         | {
             "plot": "caterpillar",

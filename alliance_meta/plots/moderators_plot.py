@@ -62,7 +62,7 @@ def moderators_data(table: ModeratorTable, *, title: str | None = None, show_cau
     text, own = format_level(table.level), rows[0]
     said = "; ".join(f"{row['label']} {parts.effect_text(table.measure, row)}" for row in rows if _drawn(row))
     gone = [f"No test of {name}: {row['why']}" for name, row in tests.items() if row["why"]]
-    model = table.model_label.replace("tau2", "τ²").replace("se^2", "SE²").replace("rho", "ρ")
+    model = model_words(table)
     slopes = any(row["kind"] == "slope" for row in rows)
     key = estimate_key("Mean effect", f"{text} CI", [row for row in rows if _drawn(row)], text)
     return chart_frame(
@@ -73,6 +73,11 @@ def moderators_data(table: ModeratorTable, *, title: str | None = None, show_cau
         bottom=[f"Model: {model}", *([NO_SLOPE_DRAWN] if slopes else []), *gone],
         counts={"k": "k", "studies": "Studies"}, reference=[own["yi"], own["ci_lb"], own["ci_ub"]],
     )  # fmt: skip
+
+
+def model_words(table: ModeratorTable) -> str:
+    """Return the model of a table in letters that a reader expects."""
+    return table.model_label.replace("tau2", "τ²").replace("se^2", "SE²").replace("rho", "ρ")
 
 
 def _drawn(row: Mapping[str, Any]) -> bool:
@@ -86,7 +91,7 @@ def _under_headings(
     for row in rows:
         name = row["moderator"]
         if name != last:
-            words = _test_words(tests[name], table.adjust, many=len(tests) > 1)
+            words = test_words(tests[name], table.adjust, many=len(tests) > 1)
             yield {"kind": "heading", "label": parts.header(str(name)), "group": name, "text": words}
         last = name
         if row["level"] == PER_UNIT and row["kind"] == "slope":
@@ -109,7 +114,8 @@ def _row(measure: str, row: Mapping[str, Any], kind: str, label: str) -> dict[st
     return made | {"text": words if words.startswith("−") else f"+{words}"}
 
 
-def _test_words(test: Mapping[str, Any], adjust: str, *, many: bool) -> str:
+def test_words(test: Mapping[str, Any], adjust: str, *, many: bool) -> str:
+    """Return the test of a moderator in words."""
     if test["why"]:
         return "no test"
     second = test["df2"] if test["df2"] == test["df2"] else None

@@ -10,16 +10,20 @@ import pandas as pd
 from scipy import special
 
 from alliance_meta._typing import Array
+from alliance_meta.bayes.exact.quantities import Quantities
+from alliance_meta.bayes.marginals import Posterior
 from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.core.univariate.search import log_likelihood, turning_points
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.errors import InputError
-from alliance_meta.notes import check_level
 from alliance_meta.plots.sheet.chart import SIZE, SMALL, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.measure import cut, line_height, size_in_inches, wrap
+from alliance_meta.results.fit import Fit
+from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.random_effects import check_fit
+from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.results.robust import RobustResults
 from alliance_meta.sensitivity.profiles import ProfileLikelihood
 from alliance_meta.sensitivity.profiles import profile as likelihoods
 from alliance_meta.tables.format import format_interval, format_level, format_number
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from alliance_meta.results.coefficients import Interval
-    from alliance_meta.results.random_effects import RandomEffectsResults
 
 PANEL_WIDTH, PANEL_HEIGHT = 2.4, 1.5
 NARROWEST = 1.8
@@ -41,6 +44,7 @@ HEAD = (TITLE_LINES + 1.6) * line_height(SMALL)
 TAIL = 1.9 * line_height(SIZE)
 # The curve is shown down to so many times the depth of the cut-off.
 DEPTH = 2.0
+POINTS = 41
 SHAPES = {
     "edge": "falls from the edge of its range",
     "flat": "is flat on one side: not identified",
@@ -50,10 +54,10 @@ SHAPES = {
 
 
 def profiles_data(
-    result: MultilevelResults | ProfileLikelihood,
+    result: Fit | ProfileLikelihood,
     *,
     level: float | None = None,
-    points: int = 41,
+    points: int = POINTS,
     title: str | None = None,
     show_cautions: bool = False,
 ) -> pd.DataFrame:
@@ -61,8 +65,9 @@ def profiles_data(
 
     Parameters
     ----------
-    result : MultilevelResults or ProfileLikelihood
-        A fitted model, or what `sensitivity.profile` made of one.
+    result : MultilevelResults, RobustResults or ProfileLikelihood
+        A fitted model (under robust standard errors the model itself), or what `sensitivity.profile` made of one. For a
+        random-effects model see `profile_data`, whose frame is then returned.
     level, points
         For a fitted model: passed to `sensitivity.profile`.
     title, show_cautions
@@ -93,10 +98,14 @@ def profiles_data(
     >>> frame[frame["kind"] == "maximum"].set_index("label")["value"].round(4).to_dict()
     {'sigma2[study_id]': 0.023, 'sigma2[study_id/es_id]': 0.0329}
     """
+    result = under(result)
+    if isinstance(result, RandomEffectsResults):
+        _refuse_points(points)
+        return profile_data(result, level=level, title=title, show_cautions=show_cautions)
     if isinstance(result, MultilevelResults):
         result = likelihoods(result, level=level, points=points)
     elif not isinstance(result, ProfileLikelihood):
-        raise InputError(f"profiles_data needs a fitted MultilevelModel or its profile, not {type(result).__name__}")
+        raise InputError(why_not(result))
     elif level is not None:
         raise InputError("level: give this to sensitivity.profile, which made the curves")
     fit, rows = result.fit, []
@@ -157,6 +166,10 @@ def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn
     >>> plots.profiles(fit, points=11).plot_description
     'Restricted log-likelihood over each component with 95% profile-likelihood intervals. sigma2[study_id] 0.0230 ...'
     """
+    if not isinstance(fit_or_frame, pd.DataFrame):
+        fit_or_frame, data = profiles_data(fit_or_frame, **data), {}
+    if fit_or_frame.attrs.get("plot") == "profile":
+        return profile(fit_or_frame, ax=ax, **data)
     frame = as_frame(fit_or_frame, "profiles", profiles_data, data)
     labels = list(dict.fromkeys(frame["label"]))
     most = min(len(labels), 2 if len(labels) == 4 else MOST_ACROSS)
@@ -179,6 +192,31 @@ def profiles(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn
                 lines = wrap(frame.attrs["axis_label"], SMALL, PANEL_HEIGHT)
                 lettered(panel.ax.yaxis.label, "\n".join(lines), SMALL)
     return chart.made
+
+
+def _refuse_points(points: int) -> None:
+    if points != POINTS:
+        raise InputError("points: the profile of a single tau2 has points of its own; leave points away")
+
+
+def under(fit: Any) -> Any:
+    """Return the model under robust standard errors, whose likelihood they leave as it is, or the model."""
+    return fit.fit if isinstance(fit, RobustResults) else fit
+
+
+def why_not(fit: Any) -> str:
+    """Return why there is no profile of variances of a result, and what to ask instead."""
+    called = getattr(fit, "called", type(fit).__name__)
+    if isinstance(fit, Posterior):
+        mend = "fit.posterior('tau')"
+        if isinstance(fit, Quantities):
+            mend = f"plots.posterior(fit, what={fit.priors.tau_names[0]!r})"
+        return f"{called} has a posterior of its variances, no profile: {mend} has it"
+    if isinstance(fit, LocationScaleResults):
+        return f"{called} has a tau2 for each effect; fit.predict_tau2() has them with their intervals"
+    if isinstance(fit, Fit):
+        return f"{called} maximises no likelihood of its variances; fit che() or a MultilevelModel of the same effects"
+    return f"a profile needs a fitted RandomEffectsModel or MultilevelModel, not {called}; call .fit() first"
 
 
 def _points(curve: ProfileCurve) -> list[tuple[float, float]]:
@@ -233,7 +271,7 @@ BEYOND = 0.12
 
 
 def profile_data(
-    fit: RandomEffectsResults | MultilevelResults | ProfileLikelihood,
+    fit: Fit | ProfileLikelihood,
     *,
     level: float | None = None,
     title: str | None = None,
@@ -244,7 +282,8 @@ def profile_data(
     Parameters
     ----------
     fit : RandomEffectsResults
-        Fitted with ``method="ML"`` or ``"REML"``. For a multilevel model see `profiles_data`.
+        Fitted with ``method="ML"`` or ``"REML"``, also under robust standard errors. For a multilevel model see
+        `profiles_data`, whose frame is then returned.
     level : float, optional
         Confidence level of the interval; the model's by default.
     title, show_cautions
@@ -276,11 +315,12 @@ def profile_data(
     >>> bool(frame.loc["maximum", "tau2"] == fit.tau2), round(float(frame.loc["maximum", "loglik"] - fit.loglik), 9)
     (True, 0.0)
     """
+    fit = under(fit)
     if isinstance(fit, MultilevelResults | ProfileLikelihood):
         return profiles_data(fit, level=level, title=title, show_cautions=show_cautions)
-    check_fit(fit, "a profile of tau2")
-    used = fit.level if level is None else level
-    check_level(used)
+    if not isinstance(fit, RandomEffectsResults):
+        raise InputError(why_not(fit))
+    used = fit._level(level)
     _check(fit)
     interval = fit.confint_tau2(kind="PL", level=used)
     lb, ub = float(interval.lb), float(interval.ub)
@@ -343,8 +383,9 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     >>> figure.plot_description
     'Restricted log-likelihood over the between-study variance τ². τ² = 0.0081, 95% profile-likelihood interval ...'
     """
-    several = getattr(fit_or_frame, "attrs", {}).get("plot") == "profiles"
-    if several or isinstance(fit_or_frame, MultilevelResults | ProfileLikelihood):
+    if not isinstance(fit_or_frame, pd.DataFrame):
+        fit_or_frame, data = profile_data(fit_or_frame, **data), {}
+    if fit_or_frame.attrs.get("plot") == "profiles":
         return profiles(fit_or_frame, ax=ax, **data)
     frame = as_frame(fit_or_frame, "profile", profile_data, data)
 

@@ -29,8 +29,9 @@ from alliance_meta.reporting.made import (
     read_record,
     record,
 )
-from alliance_meta.reporting.references import bibtex
 from alliance_meta.reporting.spec import Declaration
+from alliance_meta.reporting.text.references import bibtex
+from alliance_meta.reporting.twin import twin
 from alliance_meta.reporting.words import speaking, tr
 from alliance_meta.reporting.words.sentences import in_language
 from alliance_meta.reporting.writing import dumps
@@ -160,37 +161,44 @@ def _without_link(text: str) -> str:
 
 
 FOREST = "forest"
+# The width of the text in print, where letters then keep their size.
+TEXT_INCHES = 170 / 25.4
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """One figure: as one SVG, as the pages that print shows, as a picture, and as pictures of its pages."""
+    """One figure: as one SVG, as printed pages, as a picture, as pictures of its pages, and where its rows stand."""
 
     whole: str
     pages: tuple[str, ...]
     png: bytes
     pictures: tuple[bytes, ...]
+    places: Any
 
 
-def draw_figures(document: Mapping[str, Any], say: Callable[[str], None] = lambda step: None) -> dict[str, Drawn]:
-    """Draw every figure of the document."""
+def draw_figures(
+    document: Mapping[str, Any], formats: Collection[str] = FORMATS, say: Callable[[str], None] = lambda step: None
+) -> dict[str, Drawn]:
+    """Draw every figure of the document as far as the formats need it."""
     drawn, count = {}, len(document["figures"])
     for number, (identifier, figure) in enumerate(document["figures"].items(), 1):
         say(f"drawing figure {number} of {count}: {identifier}")
-        drawn[identifier] = _draw(figure)
+        drawn[identifier] = _draw(figure, set(formats))
     say("setting the pages")
     return drawn
 
 
-def _draw(figure: Mapping[str, Any]) -> Drawn:
+def _draw(figure: Mapping[str, Any], formats: set[str]) -> Drawn:
     from alliance_meta.plots import figure_bytes, frame_from_dict
 
     whole, pages = _figures(frame_from_dict(figure["frame"]))
-    drawn = tuple(figure_bytes(page, format="svg").decode("utf-8") for page in pages)
-    svg = drawn[0] if len(pages) == 1 else figure_bytes(whole, format="svg").decode("utf-8")
-    png = figure_bytes(whole, format="png")
-    pictures = (png,) if len(pages) == 1 else tuple(figure_bytes(page, format="png") for page in pages)
-    return Drawn(whole=svg, pages=drawn, png=png, pictures=pictures)
+    svg = figure_bytes(whole, format="svg").decode("utf-8")
+    printed = len(pages) > 1 and formats & {"pdf", "figures"}
+    drawn = tuple(figure_bytes(page, format="svg").decode("utf-8") for page in pages) if printed else (svg,)
+    png = figure_bytes(whole, format="png") if formats & {"figures", "docx"} else b""
+    several = len(pages) > 1 and "docx" in formats
+    pictures = tuple(figure_bytes(page, format="png") for page in pages) if several else (png,)
+    return Drawn(svg, drawn, png, pictures, getattr(whole, "drawn", None))
 
 
 def _figures(frame: pd.DataFrame) -> tuple[Any, tuple[Any, ...]]:
@@ -202,7 +210,7 @@ def _figures(frame: pd.DataFrame) -> tuple[Any, tuple[Any, ...]]:
     if paged is None:
         whole = getattr(plots, name)(frame)
         return whole, (whole,)
-    pages = tuple(paged(frame))
+    pages = tuple(paged(frame, width=TEXT_INCHES) if name == FOREST else paged(frame))
     return pages[0] if len(pages) == 1 else getattr(plots, name)(frame), pages
 
 
@@ -374,10 +382,12 @@ def render(
     notes: tuple[Note, ...] = ()
     drawn: dict[str, Drawn] = {}
     if {"html", "pdf", "docx", "figures"} & set(formats):
-        drawn = draw_figures(document, say)
+        drawn = draw_figures(document, formats, say)
     view = make_view(document)
     if "html" in formats:
-        files["report.html"] = render_html(view, {name: (one.whole,) for name, one in drawn.items()}).encode("utf-8")
+        figures = {name: (one.whole,) for name, one in drawn.items()}
+        twins = {n: twin(n, document["figures"][n], one.places) for n, one in drawn.items() if one.places is not None}
+        files["report.html"] = render_html(view, figures, twins).encode("utf-8")
     if "pdf" in formats:
         try:
             if pdf_available():

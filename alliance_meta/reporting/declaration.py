@@ -17,9 +17,9 @@ from pydantic import BaseModel, ValidationError
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.notes import check_level, check_option, did_you_mean
 from alliance_meta.reporting.fitted import refused
+from alliance_meta.reporting.items.review import flow_problems
 from alliance_meta.reporting.kinds import FILE_ONLY, KEYS, KINDS, located, with_defaults
 from alliance_meta.reporting.made import ID, LONGEST_ID
-from alliance_meta.reporting.review import flow_problems
 from alliance_meta.reporting.spec import (
     PIECE_FIGURES,
     PIECE_TABLES,
@@ -39,7 +39,7 @@ from alliance_meta.reporting.spec import (
     TableKind,
     Umbrella,
 )
-from alliance_meta.reporting.standards import ITEMS
+from alliance_meta.reporting.text.standards import ITEMS
 from alliance_meta.reporting.words import check_language
 
 if TYPE_CHECKING:

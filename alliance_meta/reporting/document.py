@@ -11,16 +11,19 @@ from alliance_meta.encoding import plain
 from alliance_meta.errors import AllianceMetaWarning, CodingError, InputError
 from alliance_meta.files import sha256
 from alliance_meta.notes import did_you_mean
-from alliance_meta.reporting import abstract, appendix, bias, evidence, moderators, prose, review, sensitivity, writing
+from alliance_meta.reporting import writing
 from alliance_meta.reporting.declaration import refuse
-from alliance_meta.reporting.evidence import Pieces
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.html import is_large
+from alliance_meta.reporting.items import bias, evidence, moderators, review, sensitivity
+from alliance_meta.reporting.items.evidence import Pieces
+from alliance_meta.reporting.items.selections import selections
 from alliance_meta.reporting.kinds import run_analysis
 from alliance_meta.reporting.made import named_by
-from alliance_meta.reporting.references import REFERENCES
 from alliance_meta.reporting.spec import CLAIMS, CONSISTENCY, FLOW, PIECE_TABLES, UMBRELLA, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS, Table, caption, column, effect_columns, ends
+from alliance_meta.reporting.text import abstract, appendix, prose
+from alliance_meta.reporting.text.references import REFERENCES
 from alliance_meta.reporting.words import marked, speaking, tr
 from alliance_meta.reporting.writing import FORMATS, Quantity
 
@@ -46,6 +49,8 @@ def figure(item: Item, fits: Mapping[str, Fitted], pieces: Pieces) -> dict[str, 
             kind, (words, make), forest = "caterpillar", _MAKERS["caterpillar"], frame
             caption = tr(words, label=fitted.spec.label, model=fitted.short_label())
             return _with_supplement(forest, _figure(kind, make(item, fitted), item.caption or caption))
+        if kind == FOREST:
+            return _figure(kind, frame, item.caption or caption) | {"selections": selections(item, fitted, frame)}
     return _figure(kind, frame, item.caption or caption)
 
 
@@ -428,7 +433,7 @@ class _Builder:
 
 def _read_pieces(declaration: Declaration, fits: Mapping[str, Fitted]) -> Pieces:
     """Return the views that a declaration names, computed from the registry, and the flow of the review."""
-    from alliance_meta.reporting.claims import read_claims, read_consistency
+    from alliance_meta.reporting.items.claims import read_claims, read_consistency
 
     folder = declaration.path.parent
     readers: dict[str, Any] = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -23,20 +25,26 @@ if TYPE_CHECKING:
 
 _PROLOGUE = re.compile(r"^.*?(?=<svg\b)", re.DOTALL)
 _METADATA = re.compile(r"\s*<metadata>.*?</metadata>", re.DOTALL)
-_ID = re.compile(r'\bid="([^"]+)"')
-_REFERENCE = re.compile(r'((?:xlink:)?href="#|url\(#)([^")]+)')
+# The names that a page gives take the place of those that a file of its own needs.
+_ID = re.compile(r'\bid="(?:f[0-9a-f]{8}-)?([^"]+)"')
+_REFERENCE = re.compile(r'((?:xlink:)?href="#|url\(#)(?:f[0-9a-f]{8}-)?([^")]+)')
 _OPENING = re.compile(r"<svg\b[^>]*>")
 _LABELS = re.compile(r"\s*<(title|desc)\b[^>]*>.*?</\1>", re.DOTALL)
 _SIZE = re.compile(r'\bwidth="([\d.]+)pt"')
 _VIEWBOX = re.compile(r'\bviewBox="[^"]+"')
+_SHEET = re.compile(r"\s*<style\b[^>]*>.*?</style>", re.DOTALL)
+_STYLE = re.compile(r'\bstyle="([^"]*)"')
+_SCALED = re.compile(r'class="scaled-(\d+)-(\d+)"')
 
 # How far a figure may be scaled from its drawn size before a page scrolls sideways instead.
 SMALLEST_SHARE, LARGEST_SHARE = 0.82, 1.15
 PIXELS_PER_POINT = 96 / 72
 
 
-def render_html(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -> str:
-    """Return the page; `figures` holds the SVG text of each figure, page by page."""
+def render_html(
+    view: Mapping[str, Any], figures: Mapping[str, Sequence[str]], twins: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
+    """Return the page; `figures` holds the SVG text of each figure, page by page, `twins` what some can be asked."""
     described = {
         block["id"]: block for section in view["sections"] for block in section["blocks"] if block["type"] == "figure"
     }
@@ -53,8 +61,15 @@ def render_html(view: Mapping[str, Any], figures: Mapping[str, Sequence[str]]) -
         for identifier, pages in figures.items()
         if identifier in described
     }
+    sizes = sorted({match.groups() for pages in inline.values() for svg in pages for match in _SCALED.finditer(svg)})
+    css = style(f".scaled-{most}-{least} {{ max-width: {most}px; min-width: {least}px; }}\n" for most, least in sizes)
+    script = _template("twin.js") if twins else None
     with speaking(view["lang"]):
-        return environment().get_template("report.html.j2").render(view=view, figures=inline, css=style())
+        return (
+            environment()
+            .get_template("report.html.j2")
+            .render(view=view, figures=inline, twins=twins or {}, css=css, script=script, policy=policy(css, script))
+        )
 
 
 def table_html(block: Mapping[str, Any], caption: Markup) -> Markup:
@@ -81,15 +96,37 @@ def environment() -> Environment:
     return made
 
 
-def style() -> Markup:
-    """Return the style sheet of every page."""
+def style(more: Iterable[str] = ()) -> Markup:
+    """Return the style sheet of every page, and the rules that only one has."""
     from markupsafe import Markup
 
-    return Markup(files("alliance_meta.reporting").joinpath("templates/report.css").read_text(encoding="utf-8"))
+    return Markup("").join([_template("report.css"), *map(Markup, more)])
+
+
+def _template(name: str) -> Markup:
+    from markupsafe import Markup
+
+    return Markup(files("alliance_meta.reporting").joinpath("templates", name).read_text(encoding="utf-8"))
+
+
+def policy(css: str, script: str | None = None) -> str:
+    """Return the Content-Security-Policy of a page: this style sheet and this script run, and nothing else does."""
+    parts = ["default-src 'none'", "base-uri 'none'", "form-action 'none'", "img-src data:"]
+    inside = {"style-src": css} | ({} if script is None else {"script-src": script})
+    for name, text in inside.items():
+        digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+        parts.append(f"{name} 'sha256-{digest}'")
+    return "; ".join(parts)
+
+
+def _as_attributes(style: re.Match[str]) -> str:
+    """Return a style attribute of an SVG, which a policy by hash blocks, as attributes of the same names."""
+    pairs = (one.partition(":") for one in style[1].split(";") if one.strip())
+    return " ".join(f'{name.strip()}="{value.strip()}"' for name, _, value in pairs)
 
 
 def inline_svg(svg: str, *, prefix: str, title: str, description: str) -> str:
-    """Return an SVG that can stand in a page: ids of its own, a title and a description, no prologue.
+    """Return an SVG that can stand in a page: ids of its own, a title and a description, no prologue, no styles.
 
     Raises
     ------
@@ -103,14 +140,15 @@ def inline_svg(svg: str, *, prefix: str, title: str, description: str) -> str:
         raise ValueError("not an SVG with a viewBox")
     size = _SIZE.search(opening[0])
     width = float(size[1]) * PIXELS_PER_POINT if size else 700.0
-    body = _LABELS.sub("", text[opening.end() :])
+    # What matplotlib says of every line in a style sheet, the root says of all lines in it.
+    body = _STYLE.sub(_as_attributes, _SHEET.sub("", _LABELS.sub("", text[opening.end() :])))
     body = _ID.sub(lambda match: f'id="{prefix}-{match[1]}"', body)
     body = _REFERENCE.sub(lambda match: f"{match[1]}{prefix}-{match[2]}", body)
     most, least = (fixed(share * width, 0) for share in (LARGEST_SHARE, SMALLEST_SHARE))
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {view_box[0]} '
         f'role="img" aria-labelledby="{prefix}-title {prefix}-desc" '
-        f'style="width:100%;max-width:{most}px;min-width:{least}px">'
+        f'class="scaled-{most}-{least}" stroke-linejoin="round" stroke-linecap="butt">'
         f'<title id="{prefix}-title">{escape(title)}</title>'
         f'<desc id="{prefix}-desc">{escape(description)}</desc>'
     )
@@ -362,7 +400,8 @@ def render_supplement(figure: Mapping[str, Any]) -> str:
             zero=at(0.0),
             width=WIDTH,
             height=HEIGHT,
-            css=style(),
+            css=(css := style()),
+            policy=policy(css),
         )
     )
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.notes import Measure, Tau2Method, Test
-from alliance_meta.reporting import posterior
 from alliance_meta.reporting.fitted import (
     Fitted,
     Put,
@@ -27,6 +26,7 @@ from alliance_meta.reporting.fitted import (
     rule_of_one_effect,
     rule_of_one_study,
 )
+from alliance_meta.reporting.items import posterior
 from alliance_meta.reporting.spec import Analysis
 from alliance_meta.reporting.words import marked, named, tr
 from alliance_meta.reporting.writing import Quantity

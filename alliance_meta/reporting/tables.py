@@ -20,7 +20,7 @@ from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean
 from alliance_meta.reporting.fitted import WITH_MODERATORS, Fitted, level_rows, slug
-from alliance_meta.reporting.posterior import CELLS, NAMES, cells, tau_words, terms
+from alliance_meta.reporting.items.posterior import CELLS, NAMES, cells, tau_words, terms
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.words import marked, named, tr
 from alliance_meta.reporting.writing import Quantity, escape

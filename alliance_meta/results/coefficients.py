@@ -19,7 +19,7 @@ from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Tau2Method, Test, did_you_mean
-from alliance_meta.results.fit import Fit
+from alliance_meta.results.fit import Fit, Noun
 from alliance_meta.tables.format import brief, fixed, fixed_interval, p_value, plain_df
 
 
@@ -135,26 +135,15 @@ def _slots(word: str, names: tuple[str, ...], terms: Mapping[str, tuple[int, ...
 
 @dataclass(frozen=True, eq=False)
 class FitSettings:
-    """Settings of a univariate fit.
+    """Settings of a univariate fit."""
 
-    Attributes
-    ----------
-    method, test, level
-        As in `RandomEffectsModel`.
-    tau2 : float or None
-        A given between-study variance.
-    weights : ndarray of shape (k,) or None
-        Given weights.
-    tau2_min : float
-        Lowest tau2 allowed.
-    """
-
+    # method, test, level: as in `RandomEffectsModel`.
     method: Tau2Method = "REML"
     test: Test = "knha"
     level: float = 0.95
-    tau2: float | None = None
-    weights: Array | None = None
-    tau2_min: float = 0.0
+    tau2: float | None = None  # a given between-study variance
+    weights: Array | None = None  # (k,) or None: given weights
+    tau2_min: float = 0.0  # lowest tau2 allowed
 
     def rows(self, rows: AnyArray) -> FitSettings:
         """Return the same settings for some of the effects."""
@@ -182,20 +171,14 @@ class WaldTested(Fit):
             null = "the mean effect is 0"
         return self._wald(np.eye(self.p)[list(self.design.tested)], null)
 
-    @property
-    def QM(self) -> float:
-        """Statistic of the omnibus test: chi-squared, or F for t-type inference."""
-        return self.omnibus.stat
+    QM = Noun[float]("omnibus.stat", "Statistic of the omnibus test: chi-squared, or F for t-type inference.")
 
     @property
     def QMdf(self) -> tuple[int, float | None]:
         """Degrees of freedom of QM, (m, ddf); ddf is None for chi-squared."""
         return self.omnibus.df1, self.omnibus.df2
 
-    @property
-    def QMp(self) -> float:
-        """P-value of QM."""
-        return self.omnibus.pval
+    QMp = Noun[float]("omnibus.pval", "P-value of QM.")
 
     def test(self, L: str | Sequence[str] | Any) -> WaldTest:
         """Test a term, several terms, or any linear combinations of coefficients being zero.
@@ -246,45 +229,14 @@ class FittedCoefficients(WaldTested):
         """The coefficients of the mean effect with their tests."""
         raise NotImplementedError
 
-    @property
-    def method(self) -> Tau2Method:
-        """The estimator of tau2."""
-        return self.settings.method
-
-    @property
-    def inference(self) -> Test:
-        """The ``test`` option: how coefficients are tested."""
-        return self.settings.test
-
-    @property
-    def level(self) -> float:
-        """Confidence level of every interval, a fraction."""
-        return self.settings.level
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Coefficient names, (p,)."""
-        return self.design.names
-
-    @property
-    def p(self) -> int:
-        """Number of coefficients."""
-        return self.design.p
-
-    @property
-    def beta(self) -> Array:
-        """Coefficients on the analysis scale, (p,)."""
-        return self._location.beta
-
-    @property
-    def se(self) -> Array:
-        """Standard errors of the coefficients, (p,)."""
-        return self._location.se
-
-    @property
-    def stat(self) -> Array:
-        """Z or t statistics, (p,)."""
-        return self._location.stat
+    method = Noun[Tau2Method]("settings.method", "The estimator of tau2.")
+    inference = Noun[Test]("settings.test", "The ``test`` option: how coefficients are tested.")
+    level = Noun[float]("settings.level", "Confidence level of every interval, a fraction.")
+    names = Noun[tuple[str, ...]]("design.names", "Coefficient names, (p,).")
+    p = Noun[int]("design.p", "Number of coefficients.")
+    beta = Noun[Array]("_location.beta", "Coefficients on the analysis scale, (p,).")
+    se = Noun[Array]("_location.se", "Standard errors of the coefficients, (p,).")
+    stat = Noun[Array]("_location.stat", "Z or t statistics, (p,).")
 
     @property
     def ddf(self) -> Array:
@@ -292,25 +244,10 @@ class FittedCoefficients(WaldTested):
         df = self._location.df
         return np.full(self.p, np.inf if df is None else df)
 
-    @property
-    def pval(self) -> Array:
-        """Two-sided p-values of the coefficients, (p,)."""
-        return self._location.pval
-
-    @property
-    def ci_lb(self) -> Array:
-        """Lower confidence limits, (p,)."""
-        return self._location.ci_lb
-
-    @property
-    def ci_ub(self) -> Array:
-        """Upper confidence limits, (p,)."""
-        return self._location.ci_ub
-
-    @property
-    def vb(self) -> Array:
-        """Covariance of the coefficients, (p, p)."""
-        return self._location.vb
+    pval = Noun[Array]("_location.pval", "Two-sided p-values of the coefficients, (p,).")
+    ci_lb = Noun[Array]("_location.ci_lb", "Lower confidence limits, (p,).")
+    ci_ub = Noun[Array]("_location.ci_ub", "Upper confidence limits, (p,).")
+    vb = Noun[Array]("_location.vb", "Covariance of the coefficients, (p, p).")
 
     def row_ddf(self, X: Array) -> Array:
         """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
@@ -343,10 +280,7 @@ class FittedQuantities(FittedCoefficients):
 
     fitted: UnivariateFit
 
-    @property
-    def _location(self) -> Coefficients:
-        """The coefficients with their tests, as arrays."""
-        return self.fitted.coefficients
+    _location = Noun[Coefficients]("fitted.coefficients", "The coefficients with their tests, as arrays.")
 
     @property
     def tau2(self) -> float:
@@ -453,10 +387,7 @@ class FittedQuantities(FittedCoefficients):
         """Restricted log-likelihood for REML, else the log-likelihood."""
         return self.fitted.loglik_reml if self.method == "REML" else self.fitted.loglik_ml
 
-    @property
-    def weights(self) -> Array:
-        """Weight of each effect in percent, (k,)."""
-        return self.fitted.weights
+    weights = Noun[Array]("fitted.weights", "Weight of each effect in percent, (k,).")
 
     @property
     def model_label(self) -> str:

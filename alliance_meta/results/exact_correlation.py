@@ -24,6 +24,7 @@ from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.fit import (
     Fit,
     Newdata,
+    Noun,
     columns_of,
     one_row,
     predict_rows,
@@ -53,8 +54,6 @@ class ExactCorrelationResults(Fit):
     normal : WlsFit
         The usual model on Fisher's z with variances 1 / (n - 3), by maximum likelihood, for comparison.
     normal_tau2 : Tau2Fit
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a model with the exact density of r"
@@ -68,15 +67,8 @@ class ExactCorrelationResults(Fit):
     normal_tau2: Tau2Fit
     notes: tuple[Note, ...] = ()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Coefficient names, (p,)."""
-        return self.design.names
-
-    @property
-    def beta(self) -> Array:
-        """Coefficients on the Fisher z scale of the true correlation, (p,)."""
-        return self.fitted.beta
+    names = Noun[tuple[str, ...]]("design.names", "Coefficient names, (p,).")
+    beta = Noun[Array]("fitted.beta", "Coefficients on the Fisher z scale of the true correlation, (p,).")
 
     @cached_property
     def vb(self) -> Array:
@@ -112,10 +104,7 @@ class ExactCorrelationResults(Fit):
         """Upper limits of the profile-likelihood intervals, (p,)."""
         return self._limits[:, 1]
 
-    @property
-    def tau2(self) -> float:
-        """Between-study variance of Fisher's z of the true correlations."""
-        return self.fitted.tau2
+    tau2 = Noun[float]("fitted.tau2", "Between-study variance of Fisher's z of the true correlations.")
 
     def row_ddf(self, X: Array) -> Array:
         """Return infinity for each combination of coefficients X (m, p): tests are normal."""
@@ -133,10 +122,7 @@ class ExactCorrelationResults(Fit):
             return NotApplicable(BOUNDARY)
         return float(np.sqrt(self.fitted.covariance[-1, -1]))
 
-    @property
-    def loglik(self) -> float:
-        """Log-likelihood: the log density of the observed r."""
-        return self.fitted.loglik
+    loglik = Noun[float]("fitted.loglik", "Log-likelihood: the log density of the observed r.")
 
     def confint_tau2(self, *, level: float | None = None) -> Interval:
         """Return the profile-likelihood interval of tau2."""
@@ -212,8 +198,7 @@ class ExactCorrelationResults(Fit):
             }
         )
 
-    def document(self) -> Document:
-        """Return what the fit says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         source = f"{self.effects.provenance.source}: Fisher z of the true correlation"
         caption = f"Coefficients (Fisher z of the true correlation, {level_text(self.level)} CI)"
         table = wording.coefficients(self, caption=caption)

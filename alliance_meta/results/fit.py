@@ -6,8 +6,9 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations.pearson import mean_of_tanh, z_to_r
 from alliance_meta.core.distributions import critical_value, critical_values
+from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, check_level
 from alliance_meta.result import Result
@@ -91,6 +93,7 @@ def columns_of(table: pd.DataFrame) -> dict[str, list[Any]]:
     return {str(name): list(table[name].array) for name in table.columns}
 
 
+T = TypeVar("T")
 Newdata = pd.DataFrame | Mapping[str, Any] | None
 TESTED = ("se", "stat", "ddf", "pval", "ci_lb", "ci_ub")
 # Variances that differ by less, relatively, are one and the same.
@@ -279,10 +282,10 @@ class Fit(Result):
     def to_dict(self) -> dict[str, Any]:
         """Return every number and setting as JSON-ready values; `NotApplicable` becomes its reason."""
         values: dict[str, Any] = self._by("to_dict", self._tables)
-        return values
+        last = {name: values.pop(name) for name in ("provenance", "fit") if name in values}
+        return dict(plain({**values, "notes": [note.to_dict() for note in self.notes], **last}))
 
-    def document(self) -> Document:
-        """Return what the fit says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         document: Document = self._by("document", self._words)
         return document
 
@@ -324,6 +327,18 @@ class Fit(Result):
         used = self.level if level is None else level
         check_level(used)
         return used
+
+
+class Noun(property, Generic[T]):
+    """A noun that an attribute answers: where it stands, ``"fitted.tau2"``, and what it is."""
+
+    def __init__(self, path: str, doc: str) -> None:
+        super().__init__(attrgetter(path))
+        self.__doc__ = doc
+
+    if TYPE_CHECKING:
+
+        def __get__(self, fit: Any, owner: type | None = None, /) -> T: ...  # type: ignore[override]
 
 
 class _Number:

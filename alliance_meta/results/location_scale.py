@@ -16,12 +16,12 @@ from alliance_meta.core.univariate.fit import Coefficients, Heterogeneity, coeff
 from alliance_meta.core.univariate.location_scale import VANISHED, ScaleFit
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.notes import Link, NotApplicable, Note, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FitSettings, FittedCoefficients, WaldTest, contrast, moderator_test
 from alliance_meta.results.fit import (
     Newdata,
+    Noun,
     both_intervals,
     columns_of,
     information_criteria,
@@ -94,23 +94,20 @@ def to_dict(fit: LocationScaleResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     effects = fit.effects
     coefficients = tidy(fit).reset_index()
-    return plain(
-        {
-            "model": {
-                "formula": fit.design.formula,
-                "scale_formula": fit.scale_design.formula,
-                "link": fit.link,
-                **scale_of(effects),
-            },
-            "statistics": statistics(fit),
-            "coefficients": columns_of(coefficients),
-            "vb": fit.vb,
-            "va": NotApplicable(INFINITE) if fit.fitted.infinite.any() else fit.va,
-            "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
-            "notes": [note.to_dict() for note in fit.notes],
-            "provenance": effects.provenance.to_dict(),
-        }
-    )
+    return {
+        "model": {
+            "formula": fit.design.formula,
+            "scale_formula": fit.scale_design.formula,
+            "link": fit.link,
+            **scale_of(effects),
+        },
+        "statistics": statistics(fit),
+        "coefficients": columns_of(coefficients),
+        "vb": fit.vb,
+        "va": NotApplicable(INFINITE) if fit.fitted.infinite.any() else fit.va,
+        "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
+        "provenance": effects.provenance.to_dict(),
+    }
 
 
 def _tau2(fit: LocationScaleResults, Z: Array) -> Array:
@@ -147,21 +144,12 @@ def _part(design: Design, newdata: Any) -> tuple[Array, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodRatioTest:
-    """Twice the difference of two log-likelihoods, referred to chi-squared.
-
-    Attributes
-    ----------
-    stat, pval : float
-    df : int
-        Coefficients that the null hypothesis takes away.
-    null : str
-        The null hypothesis in words.
-    """
+    """Twice the difference of two log-likelihoods, referred to chi-squared."""
 
     stat: float
-    df: int
+    df: int  # coefficients that the null hypothesis takes away
     pval: float
-    null: str
+    null: str  # the null hypothesis in words
 
     def __str__(self) -> str:
         return f"LRT(df = {self.df}) = {fixed(self.stat)}, p {p_value(self.pval)}; null: {self.null}"
@@ -181,15 +169,12 @@ class LocationScaleResults(FittedCoefficients):
     Attributes
     ----------
     effects : EffectSizes
-        The effects that took part.
     design, scale_design : Design
         The design of the mean effect (k, p) and of tau2 (k, q).
     settings : FitSettings
     link : {"log", "identity"}
     fitted : ScaleFit
         The raw arrays.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a location-scale model"
@@ -205,15 +190,8 @@ class LocationScaleResults(FittedCoefficients):
     fitted: ScaleFit
     notes: tuple[Note, ...] = ()
 
-    @property
-    def q(self) -> int:
-        """Number of coefficients of the scale part."""
-        return self.scale_design.p
-
-    @property
-    def scale_names(self) -> tuple[str, ...]:
-        """Coefficients of the scale part, (q,)."""
-        return self.scale_design.names
+    q = Noun[int]("scale_design.p", "Number of coefficients of the scale part.")
+    scale_names = Noun[tuple[str, ...]]("scale_design.names", "Coefficients of the scale part, (q,).")
 
     @property
     def _location(self) -> Coefficients:
@@ -235,50 +213,20 @@ class LocationScaleResults(FittedCoefficients):
         df = None if self.inference == "z" else float(self.k - self.q)
         return coefficients(self.fitted.alpha, self.fitted.va, s2w=1.0, df=df, level=self.level)
 
-    @property
-    def alpha(self) -> Array:
-        """Coefficients of the scale part, of log(tau2) or of tau2 itself, (q,)."""
-        return self.scale.beta
-
-    @property
-    def se_alpha(self) -> Array:
-        """Standard errors of alpha from the observed information, (q,)."""
-        return self.scale.se
-
-    @property
-    def stat_alpha(self) -> Array:
-        """Z or t statistics of alpha, (q,)."""
-        return self.scale.stat
+    alpha = Noun[Array]("scale.beta", "Coefficients of the scale part, of log(tau2) or of tau2 itself, (q,).")
+    se_alpha = Noun[Array]("scale.se", "Standard errors of alpha from the observed information, (q,).")
+    stat_alpha = Noun[Array]("scale.stat", "Z or t statistics of alpha, (q,).")
 
     @property
     def ddf_alpha(self) -> Array:
         """Degrees of freedom of each t statistic of alpha, (q,); infinite for the normal."""
         return np.full(self.q, np.inf if self.scale.df is None else self.scale.df)
 
-    @property
-    def pval_alpha(self) -> Array:
-        """Two-sided p-values of alpha, (q,)."""
-        return self.scale.pval
-
-    @property
-    def ci_lb_alpha(self) -> Array:
-        """Lower confidence limits of alpha, (q,)."""
-        return self.scale.ci_lb
-
-    @property
-    def ci_ub_alpha(self) -> Array:
-        """Upper confidence limits of alpha, (q,)."""
-        return self.scale.ci_ub
-
-    @property
-    def va(self) -> Array:
-        """Covariance of alpha, (q, q)."""
-        return self.fitted.va
-
-    @property
-    def tau2(self) -> Array:
-        """Between-study variance expected of studies like each one, (k,)."""
-        return self.fitted.tau2
+    pval_alpha = Noun[Array]("scale.pval", "Two-sided p-values of alpha, (q,).")
+    ci_lb_alpha = Noun[Array]("scale.ci_lb", "Lower confidence limits of alpha, (q,).")
+    ci_ub_alpha = Noun[Array]("scale.ci_ub", "Upper confidence limits of alpha, (q,).")
+    va = Noun[Array]("fitted.va", "Covariance of alpha, (q, q).")
+    tau2 = Noun[Array]("fitted.tau2", "Between-study variance expected of studies like each one, (k,).")
 
     @property
     def new_variance(self) -> float:
@@ -307,20 +255,14 @@ class LocationScaleResults(FittedCoefficients):
         """Total over sampling variance, at the tau2 of each study, (k,)."""
         return self.tau2 / self.heterogeneity.vt + 1.0
 
-    @property
-    def QE(self) -> float:
-        """Cochran's Q: residual heterogeneity beyond chance."""
-        return self.heterogeneity.QE
+    QE = Noun[float]("heterogeneity.QE", "Cochran's Q: residual heterogeneity beyond chance.")
 
     @property
     def QEdf(self) -> int:
         """Degrees of freedom of QE, k - p."""
         return self.k - self.p
 
-    @property
-    def QEp(self) -> float:
-        """P-value of QE."""
-        return self.heterogeneity.QEp
+    QEp = Noun[float]("heterogeneity.QEp", "P-value of QE.")
 
     @property
     def _parameters(self) -> int:
@@ -336,20 +278,16 @@ class LocationScaleResults(FittedCoefficients):
             return WaldTest(gone, 0, self.scale.df, gone, null)
         return self._wald_scale(np.eye(self.q)[list(self.scale_design.tested)], null)
 
-    @property
-    def QS(self) -> float:
-        """Statistic of the omnibus test of the scale part: chi-squared, or F for t-type inference."""
-        return self.scale_omnibus.stat
+    QS = Noun[float](
+        "scale_omnibus.stat", "Statistic of the omnibus test of the scale part: chi-squared, or F for t-type inference."
+    )
 
     @property
     def QSdf(self) -> tuple[int, float | None]:
         """Degrees of freedom of QS, (m, ddf); ddf is None for chi-squared."""
         return self.scale_omnibus.df1, self.scale_omnibus.df2
 
-    @property
-    def QSp(self) -> float:
-        """P-value of QS."""
-        return self.scale_omnibus.pval
+    QSp = Noun[float]("scale_omnibus.pval", "P-value of QS.")
 
     @cached_property
     def scale_lrt(self) -> LikelihoodRatioTest:
@@ -362,10 +300,7 @@ class LocationScaleResults(FittedCoefficients):
         stat = max(0.0, 2.0 * (self.fitted.loglik - self.fitted.loglik_constant))
         return LikelihoodRatioTest(stat, self.q - 1, chi2_sf(stat, self.q - 1), null)
 
-    @property
-    def loglik(self) -> float:
-        """Restricted log-likelihood for REML, else the log-likelihood."""
-        return self.fitted.loglik
+    loglik = Noun[float]("fitted.loglik", "Restricted log-likelihood for REML, else the log-likelihood.")
 
     @property
     def weights(self) -> Array:

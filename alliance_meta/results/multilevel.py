@@ -18,7 +18,6 @@ from alliance_meta.core.mixed.search import MixedFit
 from alliance_meta.design import Design, as_frame
 from alliance_meta.effects.dependent.groups import ROWS, sides
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
@@ -141,9 +140,7 @@ class MultilevelResults(MultilevelQuantities):
     Attributes
     ----------
     effects : EffectSizes
-        The effects that took part.
     design : Design
-        The design matrix and its coding.
     settings : FitSettings
         Estimator, inference and level.
     fitted : MixedFit
@@ -154,8 +151,6 @@ class MultilevelResults(MultilevelQuantities):
         Covariance of the sampling errors; None where they are independent.
     degrees : {"contain", "residual"}
         How degrees of freedom were counted.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a multilevel model"
@@ -355,12 +350,7 @@ def statistics(fit: MultilevelResults) -> dict[str, Any]:
 def augment(fit: MultilevelResults) -> pd.DataFrame:
     """Return one row per effect."""
     true, variance = true_effects(fit.point, fit.effects.yi, fit.effects.vi)
-    columns = {
-        **residuals(fit),
-        "weight": fit.weights,
-        "true": true,
-        "se_true": np.sqrt(variance),
-    }
+    columns = {**residuals(fit), "weight": fit.weights, "true": true, "se_true": np.sqrt(variance)}
     return pd.DataFrame(columns, index=pd.Index(fit.effects.slab))
 
 
@@ -368,31 +358,28 @@ def to_dict(fit: MultilevelResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     effects = fit.effects
     scales: tuple[Scale | None, ...] = ("z", "r", "r_mean") if effects.measure == "ZCOR" else (None,)
-    return plain(
-        {
-            "model": {
-                "formula": fit.design.formula,
-                "random": [{"term": term.name, "struct": term.struct, "groups": term.n} for term in fit.random],
-                "V": "independent" if fit.V is None else fit.V.assumption,
-                **scale_of(effects),
-            },
-            "statistics": statistics(fit),
-            "components": fit.components.to_dict(orient="index"),
-            "I2": fit.I2_levels.to_dict(),
-            "icc": fit.icc.to_dict(),
-            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
-            "vb": fit.vb,
-            "predictions": predictions_of(fit, scales),
-            "studies": {
-                "slab": list(effects.slab),
-                "study_id": list(effects.study_id),
-                "ni": effects.ni,
-                **columns_of(augment(fit)),
-            },
-            "notes": [note.to_dict() for note in fit.notes],
-            "provenance": effects.provenance.to_dict(),
-        }
-    )
+    return {
+        "model": {
+            "formula": fit.design.formula,
+            "random": [{"term": term.name, "struct": term.struct, "groups": term.n} for term in fit.random],
+            "V": "independent" if fit.V is None else fit.V.assumption,
+            **scale_of(effects),
+        },
+        "statistics": statistics(fit),
+        "components": fit.components.to_dict(orient="index"),
+        "I2": fit.I2_levels.to_dict(),
+        "icc": fit.icc.to_dict(),
+        "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
+        "vb": fit.vb,
+        "predictions": predictions_of(fit, scales),
+        "studies": {
+            "slab": list(effects.slab),
+            "study_id": list(effects.study_id),
+            "ni": effects.ni,
+            **columns_of(augment(fit)),
+        },
+        "provenance": effects.provenance.to_dict(),
+    }
 
 
 def r_code(fit: MultilevelResults, uses: tuple[str, ...] = ()) -> str:

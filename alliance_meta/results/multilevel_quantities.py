@@ -20,6 +20,7 @@ from alliance_meta.core.robust.clusters import IntArray, pairs
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.notes import NotApplicable, Struct
 from alliance_meta.results.coefficients import FittedCoefficients, WaldTest
+from alliance_meta.results.fit import Noun
 
 if TYPE_CHECKING:
     from alliance_meta.design import Design
@@ -27,37 +28,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RandomTerm:
-    """What varies at random between the groups of a factor.
+    """What varies at random between the groups of a factor."""
 
-    Attributes
-    ----------
-    name : str
-        The factor (``study_id``), or ``inner | outer``.
-    struct : str
-        ``ID`` and ``R`` (intercepts, the latter with given correlations), ``CS HCS UN DIAG AR HAR CAR`` (inner
-        levels within outer ones), ``GEN`` (intercept and slopes).
-    parameters : tuple of str
-        Names of the parameters that are searched for.
-    levels : sequence of str
-        What each group is called.
-    group : ndarray of shape (k,)
-        Group of each effect.
-    structure : Structure
-        Of the whole term; fits to some of its effects may have one of fewer inner levels.
-    columns : tuple of str
-        Inner levels or slope columns; empty for an intercept.
-    inner : ndarray of shape (k,) or None
-        Inner level of each effect.
-    """
-
-    name: str
+    name: str  # the factor (``study_id``), or ``inner | outer``
+    # ``ID`` and ``R`` (intercepts, the latter with given correlations), ``CS HCS UN DIAG AR HAR CAR`` (inner levels
+    # within outer ones), ``GEN`` (intercept and slopes).
     struct: Struct | str
-    parameters: tuple[str, ...]
-    levels: Sequence[str]
-    group: IntArray
-    structure: Structure
-    columns: tuple[str, ...] = ()
-    inner: IntArray | None = None
+    parameters: tuple[str, ...]  # names of the parameters that are searched for
+    levels: Sequence[str]  # what each group is called
+    group: IntArray  # (k,): group of each effect
+    structure: Structure  # of the whole term; fits to some of its effects may have one of fewer inner levels
+    columns: tuple[str, ...] = ()  # inner levels or slope columns; empty for an intercept
+    inner: IntArray | None = None  # (k,) or None: inner level of each effect
     slopes: Design | None = None
 
     @property
@@ -233,10 +215,7 @@ class MultilevelQuantities(FittedCoefficients):
     V: SamplingCovariance | None
     degrees: str
 
-    @property
-    def point(self) -> MixedPoint:
-        """The likelihood at its maximum."""
-        return self.fitted.point
+    point = Noun[MixedPoint]("fitted.point", "The likelihood at its maximum.")
 
     @cached_property
     def ddf(self) -> Array:
@@ -415,23 +394,13 @@ class MultilevelQuantities(FittedCoefficients):
         """Number of parameters estimated: coefficients, and variances and correlations that were not given."""
         return self.p + int((~self.fitted.fixed).sum())
 
-    @property
-    def loglik(self) -> float:
-        """Restricted log-likelihood for REML, else the log-likelihood."""
-        return self.point.loglik
+    loglik = Noun[float]("point.loglik", "Restricted log-likelihood for REML, else the log-likelihood.")
 
     @cached_property
     def weights(self) -> Array:
         """Weight of each effect in percent: row sums of the inverse marginal covariance, (k,)."""
         rows = self.working().solve(np.ones((self.k, 1)))[:, 0]
         return np.asarray(100.0 * rows / rows.sum())
-
-    @cached_property
-    def fitted_effects(self) -> Array:
-        """The model's best prediction of each row's true effect, (k,)."""
-        turned = self.point.problem.plan.d * self.point.weighted_resid
-        noise = self.point.problem.plan.restore(turned[:, None])[:, 0]
-        return np.asarray(self.effects.yi - noise)
 
     def working(self) -> MarginalCovariance:
         """Return the model's covariance of the effects: what robust inference works with."""

@@ -35,28 +35,16 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Panel(Result):
-    """The mean effect in several ways.
-
-    Attributes
-    ----------
-    k, studies : int
-    level : float
-        Confidence level of every interval, a fraction.
-    measure : str
-    frame : DataFrame
-        One row per way: ``label``, `NUMBERS`, for Fisher z `AS_R`, ``why``, and what a kind of panel adds.
-    provenance : Provenance
-        Where the effects come from.
-    notes : tuple of Note
-    """
+    """The mean effect in several ways."""
 
     # What it is called in a sentence; nothing where a class is only a base.
     called: ClassVar[str] = ""
 
     k: int
     studies: int
-    level: float
+    level: float  # confidence level of every interval, a fraction
     measure: str
+    # One row per way: ``label``, `NUMBERS`, for Fisher z `AS_R`, ``why``, and what a kind of panel adds.
     frame: pd.DataFrame
     provenance: Provenance
     notes: tuple[Note, ...] = ()

@@ -295,16 +295,10 @@ def data(
 ) -> list[str]:
     """Return the lines that make ``dat``: the very effects of a fit, with the columns that its model needs.
 
-    Parameters
-    ----------
-    fit : result
-        Its effects, its design and its notes count.
-    uses : sequence of str
-        Further columns: factors of random terms, clusters.
-    escalc : str
-        How metafor's function is called.
-    effects : EffectSizes, optional
-        What the fit's effects were made of, where another call makes them.
+    `fit`: its effects, its design and its notes count.
+    `uses`: further columns: factors of random terms, clusters.
+    `escalc`: how metafor's function is called.
+    `effects`: what the fit's effects were made of, where another call makes them.
     """
     effects = fit.effects if effects is None else effects
     designs = [design for kind in ("design", "scale_design") if (design := getattr(fit, kind, None)) is not None]

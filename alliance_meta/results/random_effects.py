@@ -18,24 +18,10 @@ from alliance_meta.core.univariate.quadratic import generalised_q
 from alliance_meta.core.univariate.search import NO_ROOT
 from alliance_meta.design import Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
-from alliance_meta.notes import (
-    NotApplicable,
-    Note,
-    RobustType,
-    Scale,
-    Tau2IntervalKind,
-    check_option,
-    merge_notes,
-)
+from alliance_meta.notes import NotApplicable, Note, RobustType, Scale, Tau2IntervalKind, check_option, merge_notes
 from alliance_meta.results import wording
-from alliance_meta.results.coefficients import (
-    FitSettings,
-    FittedQuantities,
-    Interval,
-    moderator_test,
-)
+from alliance_meta.results.coefficients import FitSettings, FittedQuantities, Interval, moderator_test
 from alliance_meta.results.fit import (
     Fit,
     Newdata,
@@ -134,9 +120,7 @@ class RandomEffectsResults(FittedQuantities):
     Attributes
     ----------
     effects : EffectSizes
-        The effects that took part.
     design : Design
-        The design matrix and its coding.
     settings : FitSettings
         The choices *used*: with k = p the estimator falls back to ``EE`` and the inference to ``z``.
     fitted : UnivariateFit
@@ -527,23 +511,16 @@ def to_dict(fit: RandomEffectsResults) -> dict[str, Any]:
         "weight": fit.weights,
     }
     scales: tuple[Scale | None, ...] = ("z", "r", "r_mean") if effects.measure == "ZCOR" else (None,)
-    return plain(
-        {
-            "model": {
-                "formula": fit.design.formula,
-                **scale_of(effects),
-                "label": fit.model_label,
-            },
-            "statistics": statistics(fit),
-            "tau2_interval": fit.confint_tau2().to_dict(),
-            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
-            "vb": fit.vb,
-            "predictions": predictions_of(fit, scales),
-            "studies": studies,
-            "notes": [note.to_dict() for note in fit.notes],
-            "provenance": effects.provenance.to_dict(),
-        }
-    )
+    return {
+        "model": {"formula": fit.design.formula, **scale_of(effects), "label": fit.model_label},
+        "statistics": statistics(fit),
+        "tau2_interval": fit.confint_tau2().to_dict(),
+        "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
+        "vb": fit.vb,
+        "predictions": predictions_of(fit, scales),
+        "studies": studies,
+        "provenance": effects.provenance.to_dict(),
+    }
 
 
 def augment(fit: RandomEffectsResults) -> pd.DataFrame:

@@ -13,17 +13,25 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.distributions import critical_values
 from alliance_meta.core.robust.clusters import IntArray, nested, stacks
+from alliance_meta.core.robust.rve import RobustTests
 from alliance_meta.core.robust.sandwich import DiagonalWorking, Sandwich, WorkingCovariance, resting
 from alliance_meta.core.robust.satterthwaite import estimable, htz, satterthwaite, t_tests
 from alliance_meta.core.robust.wild import Regression
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import DEPENDENT
-from alliance_meta.encoding import plain
 from alliance_meta.errors import FewStudiesWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale, check_option, merge_notes, warn_note
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import WaldTest, WaldTested, moderator_test
-from alliance_meta.results.fit import Newdata, both_intervals, columns_of, predictions_of, rows_to_predict, to_scale
+from alliance_meta.results.fit import (
+    Newdata,
+    Noun,
+    both_intervals,
+    columns_of,
+    predictions_of,
+    rows_to_predict,
+    to_scale,
+)
 from alliance_meta.results.fit import tidy as tidy
 from alliance_meta.results.r_code import GIVEN_CLUSTER, joint_call, name, quoted, vector
 from alliance_meta.tables.document import Document
@@ -38,31 +46,16 @@ FEW_DF = 4
 
 @dataclass(frozen=True, eq=False)
 class Clustered:
-    """The weighted regression of a fitted model, with orthonormal columns in place of its moderators.
+    """The weighted regression of a fitted model, with orthonormal columns in place of its moderators."""
 
-    Attributes
-    ----------
-    name : str
-        The column that made the clusters.
-    labels : tuple of str
-        The clusters, sorted, so that no result depends on the order of rows.
-    cluster : ndarray of int, shape (k,)
-    y, resid : ndarray of shape (k,)
-    change : ndarray of shape (p, p)
-        The model's coefficients are ``change`` times those of `model`.
-    model : Regression
-    crossed : bool
-        Whether the working covariance ties rows of different clusters together.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    cluster: IntArray
-    y: Array
-    resid: Array
-    change: Array
+    name: str  # the column that made the clusters
+    labels: tuple[str, ...]  # the clusters, sorted, so that no result depends on the order of rows
+    cluster: IntArray  # (k,)
+    y: Array  # (k,)
+    resid: Array  # (k,)
+    change: Array  # (p, p): the model's coefficients are ``change`` times those of `model`
     model: Regression
-    crossed: bool
+    crossed: bool  # whether the working covariance ties rows of different clusters together
 
     @property
     def n(self) -> int:
@@ -251,11 +244,10 @@ class RobustResults(WaldTested):
         The raw arrays.
     ddf : ndarray of shape (p,)
         Satterthwaite degrees of freedom of each t statistic; NaN for a coefficient known from one cluster alone.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a cluster-robust result"
+    inference = "t"
     lacks: ClassVar[Mapping[str, str]] = {
         "robust": "it is one; .fit.robust() makes others",
         "blup": "see .fit",
@@ -278,34 +270,14 @@ class RobustResults(WaldTested):
     notes: tuple[Note, ...] = ()
 
     @property
-    def inference(self) -> str:
-        """How coefficients are tested: ``t``, each with its own degrees of freedom."""
-        return "t"
-
-    @property
     def model_label(self) -> str:
         """Estimator and adjustment in a few letters, e.g. ``"REML, CR2"``."""
         return f"{self.fit.model_label.rpartition(', ')[0]}, {self.type}"
 
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters."""
-        return self._clusters.n
-
-    @property
-    def sizes(self) -> IntArray:
-        """Effects in each cluster, (n_clusters,), clusters sorted by name."""
-        return self._clusters.sizes
-
-    @property
-    def beta(self) -> Array:
-        """Coefficients on the analysis scale, (p,): those of the model."""
-        return self.fit.beta
-
-    @property
-    def vb(self) -> Array:
-        """Cluster-robust covariance of the coefficients, (p, p)."""
-        return self.sandwich.vb
+    n_clusters = Noun[int]("_clusters.n", "Number of clusters.")
+    sizes = Noun[IntArray]("_clusters.sizes", "Effects in each cluster, (n_clusters,), clusters sorted by name.")
+    beta = Noun[Array]("fit.beta", "Coefficients on the analysis scale, (p,): those of the model.")
+    vb = Noun[Array]("sandwich.vb", "Cluster-robust covariance of the coefficients, (p, p).")
 
     @cached_property
     def se(self) -> Array:
@@ -313,28 +285,13 @@ class RobustResults(WaldTested):
         return np.where(np.isnan(self.ddf), np.nan, np.sqrt(np.diag(self.vb)))
 
     @cached_property
-    def _tests(self) -> tuple[Array, Array, Array, Array]:
-        return t_tests(self.beta, self.se, self.ddf, level=self.level)
+    def _tests(self) -> RobustTests:
+        return RobustTests(self.beta, self.se, self.ddf, *t_tests(self.beta, self.se, self.ddf, level=self.level))
 
-    @property
-    def stat(self) -> Array:
-        """T statistics, (p,)."""
-        return self._tests[0]
-
-    @property
-    def pval(self) -> Array:
-        """Two-sided p-values, (p,)."""
-        return self._tests[1]
-
-    @property
-    def ci_lb(self) -> Array:
-        """Lower confidence limits, (p,)."""
-        return self._tests[2]
-
-    @property
-    def ci_ub(self) -> Array:
-        """Upper confidence limits, (p,)."""
-        return self._tests[3]
+    stat = Noun[Array]("_tests.stat", "T statistics, (p,).")
+    pval = Noun[Array]("_tests.pval", "Two-sided p-values, (p,).")
+    ci_lb = Noun[Array]("_tests.ci_lb", "Lower confidence limits, (p,).")
+    ci_ub = Noun[Array]("_tests.ci_ub", "Upper confidence limits, (p,).")
 
     def row_ddf(self, X: Array) -> Array:
         """Return the degrees of freedom of the t statistic of each combination of coefficients X (m, p)."""
@@ -357,7 +314,9 @@ class RobustResults(WaldTested):
         model = self.fit.predict(newdata, level=level)
         tau2, ddf = _heterogeneity(model), self.row_ddf(X)
         t, pred = critical_values(level, ddf), X @ self.beta
-        se = np.where(np.isnan(ddf), np.nan, np.sqrt(np.einsum("mp,pq,mq->m", X, self.vb, X)))
+        # Of a level that one study has the variance is 0, and may be less by rounding.
+        variance = np.maximum(np.einsum("mp,pq,mq->m", X, self.vb, X), 0.0)
+        se = np.where(np.isnan(ddf), np.nan, np.sqrt(variance))
         frame = both_intervals(pred, se, t, t * np.sqrt(se**2 + tau2))
         out = to_scale(frame, measure=self.effects.measure, scale=scale, tau2=tau2).assign(ddf=ddf)
         out.index = model.index
@@ -425,18 +384,15 @@ def statistics(fit: RobustResults) -> dict[str, Any]:
 
 def to_dict(fit: RobustResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
-    return plain(
-        {
-            "statistics": statistics(fit),
-            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
-            "vb": fit.vb,
-            "omnibus": fit.omnibus.to_dict(),
-            "predictions": predictions_of(fit, (None,)),
-            "clusters": {"label": list(fit._clusters.labels), "effects": fit.sizes},
-            "notes": [note.to_dict() for note in fit.notes],
-            "fit": fit.fit.to_dict(),
-        }
-    )
+    return {
+        "statistics": statistics(fit),
+        "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
+        "vb": fit.vb,
+        "omnibus": fit.omnibus.to_dict(),
+        "predictions": predictions_of(fit, (None,)),
+        "clusters": {"label": list(fit._clusters.labels), "effects": fit.sizes},
+        "fit": fit.fit.to_dict(),
+    }
 
 
 def document(fit: RobustResults) -> Document:

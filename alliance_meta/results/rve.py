@@ -17,12 +17,12 @@ from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import Clusters
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, RobustType, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.coefficients import FittedCoefficients, WaldTest, moderator_test
-from alliance_meta.results.fit import Newdata, columns_of, residuals, rows_to_predict, scale_of, with_moderators
+from alliance_meta.results.fit import Newdata, Noun, columns_of, residuals, rows_to_predict, scale_of, with_moderators
+from alliance_meta.results.fit import tidy as table_of_coefficients
 from alliance_meta.results.r_code import GIVEN_CLUSTER, call, data, formula, joint_call, name, quoted, value, vector
 from alliance_meta.results.robust import ONE_CLUSTER, RobustResults, joint_test, robust_results
 from alliance_meta.tables.document import Document
@@ -33,18 +33,10 @@ NO_VARIANCE = "rests on one cluster alone: no other cluster tells how far it var
 
 def tidy(fit: RVEResults) -> pd.DataFrame:
     """Return one row per coefficient."""
-    columns = {
-        "estimate": fit.beta,
-        "se": _named(fit.se),
-        "stat": _named(fit.stat),
-        "ddf": _named(fit.ddf),
-        "pval": _named(fit.pval),
-        "ci_lb": _named(fit.ci_lb),
-        "ci_ub": _named(fit.ci_ub),
-    }
-    out = pd.DataFrame(columns, index=pd.Index(fit.names, name="term"))
-    out.attrs.update(scale=fit.effects.scale_label, level=fit.level)
-    return out
+    table = table_of_coefficients(fit)
+    for column in table.columns[1:]:
+        table[column] = _named(getattr(fit, column))
+    return table
 
 
 def _named(values: Array) -> Any:
@@ -92,24 +84,21 @@ def by_cluster(fit: RVEResults) -> pd.DataFrame:
 def to_dict(fit: RVEResults) -> dict[str, Any]:
     """Return every number and setting as JSON-ready values."""
     effects = fit.effects
-    return plain(
-        {
-            "model": {
-                "formula": fit.design.formula,
-                "cluster": fit.clusters.name,
-                "working": fit.working_model,
-                "small": fit.small,
-                **scale_of(effects),
-            },
-            "statistics": statistics(fit),
-            "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
-            "vb": fit.vb,
-            "clusters": {"label": list(fit.clusters.labels), **columns_of(by_cluster(fit))},
-            "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
-            "notes": [note.to_dict() for note in fit.notes],
-            "provenance": effects.provenance.to_dict(),
-        }
-    )
+    return {
+        "model": {
+            "formula": fit.design.formula,
+            "cluster": fit.clusters.name,
+            "working": fit.working_model,
+            "small": fit.small,
+            **scale_of(effects),
+        },
+        "statistics": statistics(fit),
+        "coefficients": {"term": list(fit.names), **columns_of(tidy(fit))},
+        "vb": fit.vb,
+        "clusters": {"label": list(fit.clusters.labels), **columns_of(by_cluster(fit))},
+        "studies": {"slab": list(effects.slab), **columns_of(augment(fit))},
+        "provenance": effects.provenance.to_dict(),
+    }
 
 
 GIVEN = "weights were given: no working model was estimated"
@@ -135,17 +124,13 @@ class RVEResults(FittedCoefficients):
     Attributes
     ----------
     effects : EffectSizes
-        The effects that took part.
     design : Design
-        The design matrix and its coding.
     clusters : Clusters
         The clusters: ``name codes labels sizes``.
     settings : RVESettings
         The choices used.
     fitted : RVEFit
         The raw arrays.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "robust variance estimation"
@@ -165,20 +150,13 @@ class RVEResults(FittedCoefficients):
             tests.beta, tests.se, tests.stat, tests.pval, tests.ci_lb, tests.ci_ub, self.fitted.sandwich.vb, 1.0, None
         )
 
-    @property
-    def ddf(self) -> Array:
-        """Degrees of freedom of each t statistic, (p,): Satterthwaite's, or clusters minus coefficients."""
-        return self.fitted.tests.df
+    ddf = Noun[Array](
+        "fitted.tests.df",
+        "Degrees of freedom of each t statistic, (p,): Satterthwaite's, or clusters minus coefficients.",
+    )
 
-    @property
-    def method(self) -> Any:
-        """How tau2 is estimated: ``MM``, by the method of moments."""
-        return "MM"
-
-    @property
-    def inference(self) -> Any:
-        """How coefficients are tested: ``t``."""
-        return "t"
+    # tau2 is estimated by the method of moments, coefficients are tested by t.
+    method, inference = "MM", "t"  # type: ignore[assignment]
 
     @property
     def working_model(self) -> str:
@@ -190,15 +168,10 @@ class RVEResults(FittedCoefficients):
         """Working model and inference in a few letters, e.g. ``"RVE CORR, CR2"``."""
         return f"RVE {self.working_model}, {'CR2' if self.small else 'CR1p'}"
 
-    @property
-    def small(self) -> bool:
-        """Whether variance, degrees of freedom and tests are corrected for few clusters."""
-        return self.settings.small
-
-    @property
-    def n_clusters(self) -> int:
-        """Number of clusters."""
-        return self.clusters.n
+    small = Noun[bool](
+        "settings.small", "Whether variance, degrees of freedom and tests are corrected for few clusters."
+    )
+    n_clusters = Noun[int]("clusters.n", "Number of clusters.")
 
     @property
     def rho(self) -> float:
@@ -368,11 +341,7 @@ class RVEResults(FittedCoefficients):
         return WaldTest(stat, m, df, pval, null)
 
 
-WORKING = {
-    "CORR": "correlated effects",
-    "HIER": "hierarchical effects",
-    "given": "weights given",
-}
+WORKING = {"CORR": "correlated effects", "HIER": "hierarchical effects", "given": "weights given"}
 
 
 def r_code(fit: RVEResults, uses: tuple[str, ...] = ()) -> str:

@@ -86,8 +86,7 @@ class RhoGrid(Result):
         records = {name: table.reset_index().to_dict(orient="records") for name, table in tables.items()}
         return {**self._these("rho", "assumption"), **records}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         level = getattr(self.fits[0], "level", None)
         variances = [getattr(fit, "tau2", None) for fit in self.fits]
         kinds: dict[str, Kind] = {"rho": brief, "estimate": 4, "se": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}

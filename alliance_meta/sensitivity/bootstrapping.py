@@ -70,7 +70,6 @@ class Bootstrap(Result):
     samples : mapping of str to ndarray
         Quantity -> its estimates, (B,): every coefficient, ``tau2``, ``tau``, ``I2``, ``H2``. The last four are
         absent where the model does not estimate them.
-    notes : tuple of Note
     """
 
     fit: Any
@@ -146,8 +145,7 @@ class Bootstrap(Result):
             "quantities": {kind: self._rows(kind, None) for kind in intervals},
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         rows = pd.DataFrame.from_dict(self._rows("percentile", None), orient="index")
         return self._document(
             f"Bootstrap, {self.kind}: {self.iterations} samples, seed {self.seed}; "
@@ -242,7 +240,6 @@ class MultilevelBootstrap(Bootstrap):
     samples : mapping of str to ndarray
         Quantity -> its estimates, (B,): every coefficient, every variance and correlation that was estimated, and
         where one variance holds for all effects ``tau2`` (their sum), ``I2`` and ``I2[<term>]``.
-    notes : tuple of Note
     cluster : str or None
         What was drawn with replacement; None for a parametric bootstrap.
     """

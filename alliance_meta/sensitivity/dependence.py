@@ -346,8 +346,7 @@ class DependenceComparison(Result):
         coefficient(self.terms, term)
         return paragraph(self, term)
 
-    def document(self) -> Document:
-        """Return the table, the paragraph and the notes, as data that can be written in several ways."""
+    def _content(self) -> Document:
         effects, settings = self.effects, self.settings
         title = (
             f"Dependent effects by {len(self.routes)} methods (k = {effects.k} effects in {self.clusters.n} clusters "
@@ -545,14 +544,19 @@ def _methods(methods: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in METHODS if name in asked)
 
 
-def _selected(effects: EffectSizes, cluster: str, select: Any) -> EffectSizes | None:
-    if select is None:
-        return None
+def choice_rule(select: Any) -> dict[str, Any]:
+    """Return how one effect per study is chosen as arguments of `select_effects`."""
     if not isinstance(select, Mapping) or not select:
         raise InputError(
             "select must say how one effect per study is chosen, such as {'rater': ['client', 'observer']}"
         )
-    rule: dict[str, Any] = dict(select) if isinstance(select.get("by"), Mapping) else {"by": dict(select)}
+    return dict(select) if isinstance(select.get("by"), Mapping) else {"by": dict(select)}
+
+
+def _selected(effects: EffectSizes, cluster: str, select: Any) -> EffectSizes | None:
+    if select is None:
+        return None
+    rule = choice_rule(select)
     known = ("by", "ties", "unlisted", "rho")
     wrong = [str(name) for name in rule if name not in known]
     if wrong:

@@ -42,7 +42,6 @@ class HeteroscedasticityTest(Result):
         The null hypothesis in words.
     method : {"ML", "REML"}
     iterations, seed : int or None
-    notes : tuple of Note
     """
 
     stat: float
@@ -64,8 +63,7 @@ class HeteroscedasticityTest(Result):
     def _values(self) -> dict[str, Any]:
         return self._these("stat", "df", "pval", "pval_chi2", "null", "method", "iterations", "seed")
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         how = "chi-squared" if self.iterations is None else f"{self.iterations} simulated data sets, seed {self.seed}"
         return self._document(
             f"Score test for unequal heterogeneity ({self.method}); null: {self.null}",

@@ -40,7 +40,6 @@ class LevelComparison(Result):
     ----------
     fits : mapping of str to MultilevelResults
         Levels joined by ``" + "``, or ``"no heterogeneity"`` -> the fitted model; the last one has every level.
-    notes : tuple of Note
     """
 
     fits: dict[str, MultilevelResults]
@@ -111,8 +110,7 @@ class LevelComparison(Result):
             "models": {term: self.tidy(term=term).reset_index().to_dict(orient="records") for term in self.full.names},
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         full, frame = self.full, self.tidy()
         levels = [term.name for term in full.random]
         for level in levels:
@@ -254,7 +252,6 @@ class ComponentTests(Result):
         The likelihood compared.
     loglik : float
         That of the model with every term.
-    notes : tuple of Note
     """
 
     rows: dict[str, dict[str, Any]]
@@ -276,14 +273,9 @@ class ComponentTests(Result):
         return out
 
     def _values(self) -> dict[str, Any]:
-        return {
-            "method": self.method,
-            "loglik": self.loglik,
-            "terms": self.rows,
-        }
+        return {"method": self.method, "loglik": self.loglik, "terms": self.rows}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = {"LRT": 4, "df": 0, "pval_naive": "p", "pval": "p", "reference": "s"}
         frame = pd.DataFrame.from_dict(self.rows, orient="index")
         frame["reference"] = frame["reference"].map(_short)

@@ -19,6 +19,7 @@ from alliance_meta.evidence.routes import code
 from alliance_meta.evidence.scan import PrintedLine, read_line
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result, said
+from alliance_meta.results.fit import Noun
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed
 
@@ -120,8 +121,6 @@ class RouteMatch(Result):
         Where the rows came from.
     search : Search
         Every route that was followed.
-    notes : tuple of Note
-        What a reader must know.
     """
 
     printed: Mapping[str, str]
@@ -140,10 +139,7 @@ class RouteMatch(Result):
         """How many of them are usual: what common programs do, or did, by default."""
         return int(self.search.usual.sum())
 
-    @property
-    def different(self) -> int:
-        """How many different results the routes give, to the printed digits."""
-        return self.search.different
+    different = Noun[int]("search.different", "How many different results the routes give, to the printed digits.")
 
     @cached_property
     def fits(self) -> tuple[Found, ...]:
@@ -239,8 +235,7 @@ class RouteMatch(Result):
             "routes": [_plain(one, rank) for rank, one in enumerate(self.ranked, 1)],
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         many, first = len(self.fits), self.best.route
         counts = (
             f"{self.tried} routes followed, {self.usual} of them usual. To the printed digits they give "

@@ -61,7 +61,6 @@ class PermutationTest(Result):
     QMs : ndarray of shape (B,)
     provenance : Provenance
         Where the effects came from; plots label synthetic data by it.
-    notes : tuple of Note
     """
 
     names: tuple[str, ...]
@@ -100,8 +99,7 @@ class PermutationTest(Result):
             **self._these("QM", "QMp", "QMp_fit", "scheme", "exact", "iterations", "possible", "seed"),
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         how = f"exact, all {self.possible}" if self.exact else f"{self.iterations} at random, seed {self.seed}"
         kinds: dict[str, Kind] = {"estimate": 4, "stat": 4, "pval": "p", "pval_fit": "p"}
         omnibus = f"Omnibus: QM = {fixed(self.QM)}, p {p_value(self.QMp)} (of the fit: p {p_value(self.QMp_fit)})"

@@ -94,8 +94,7 @@ class ProfileLikelihood(Result):
             "curves": {n: {"value": c.values, "loglik": c.loglik} for n, c in self.curves.items()},
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kind = "restricted likelihood" if self.fit.method == "REML" else "likelihood"
         kinds: dict[str, Kind] = {"estimate": 4, "lb": 4, "ub": 4, "verdict": "s"}
         return self._document(
@@ -218,7 +217,6 @@ class LikelihoodRatioTest(Result):
     bartlett : tuple of float
         Factor that the plain statistic of each coefficient is divided by.
     level : float
-    notes : tuple of Note
     """
 
     rows: dict[tuple[str, str], dict[str, float]]
@@ -235,13 +233,9 @@ class LikelihoodRatioTest(Result):
 
     def _values(self) -> dict[str, Any]:
         rows = [{"term": term, "correction": how, **row} for (term, how), row in self.rows.items()]
-        return {
-            "coefficients": rows,
-            **self._these("value", "tau2", "bartlett", "level"),
-        }
+        return {"coefficients": rows, **self._these("value", "tau2", "bartlett", "level")}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = {"correction": "s", "estimate": 4, "stat": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
         return self._document(
             f"Likelihood-ratio tests that a coefficient is {brief(self.value)} "

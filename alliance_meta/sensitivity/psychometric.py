@@ -26,7 +26,7 @@ from alliance_meta.effects.converting.artifacts import (
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaWarning, InputError
-from alliance_meta.models.random_effects import RandomEffectsModel
+from alliance_meta.models.random_effects import fit_design
 from alliance_meta.notes import NotApplicable, Note, check_level, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of, records_of
@@ -66,7 +66,6 @@ class HunterSchmidt(Result):
     assumptions : str
         What the correction takes for granted.
     level, credibility : float
-    notes : tuple of Note
     """
 
     rows: pd.DataFrame
@@ -87,8 +86,7 @@ class HunterSchmidt(Result):
         kept = {name: value for name, value in vars(self).items() if name not in ("rows", "notes")}
         return {**kept, "rows": rows}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         blocks = []
         for name, row in self.rows.iterrows():
             mean, spread, why = WORDS_OF[str(name)]
@@ -334,7 +332,6 @@ class Attenuation(Result):
         The model fitted.
     level : float
     k : int
-    notes : tuple of Note
     """
 
     rows: pd.DataFrame
@@ -350,8 +347,7 @@ class Attenuation(Result):
     def _values(self) -> dict[str, Any]:
         return {**self._these("model", "level", "k"), "rows": records_of(self.rows.reset_index())}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         shown = {str(name): {"I2": 1, "tau2": 4}.get(str(name), 3) for name in self.rows.drop(columns="assumption")}
         return self._document(
             f"Pooled r, k = {self.k}; {self.model}; {level_text(self.level)} intervals",
@@ -473,20 +469,9 @@ def _refit(
 ) -> tuple[RandomEffectsResults, dict[str, type[AllianceMetaWarning]]]:
     """Fit the model to corrected effects; its warnings are returned, to be given with the name of the row."""
     by = row_steps(known, weights, fit.k, kind=kind, rel_in=rel_in)
-    settings = fit.settings
-    model = RandomEffectsModel(
-        corrected_effects(fit.effects, by, known),
-        method=settings.method,
-        test=settings.test,
-        level=settings.level,
-        tau2=settings.tau2,
-        weights=settings.weights,
-        tau2_min=settings.tau2_min,
-    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AllianceMetaWarning)
-        found = model.fit()
-    assert isinstance(found, RandomEffectsResults)
+        found = fit_design(corrected_effects(fit.effects, by, known), fit.design, fit.settings)
     return found, ours(caught)
 
 

@@ -40,23 +40,12 @@ RIDGE = 1e-10
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What a refit needs.
-
-    Attributes
-    ----------
-    problem : MixedProblem
-    terms : tuple of RandomTerm
-        With groups numbered anew, and without inner levels that no row has any more.
-    start : ndarray of shape (n,)
-        The parameters of the fit, moved inside their range.
-    given : ndarray of shape (n,)
-        Those that the fit held fixed; NaN elsewhere.
-    """
+    """What a refit needs."""
 
     problem: MixedProblem
-    terms: tuple[RandomTerm, ...]
-    start: Array
-    given: Array
+    terms: tuple[RandomTerm, ...]  # with groups numbered anew, and without inner levels that no row has any more
+    start: Array  # (n,): the parameters of the fit, moved inside their range
+    given: Array  # (n,): those that the fit held fixed; NaN elsewhere
 
 
 def check_multilevel(fit: object, who: str) -> MultilevelResults:

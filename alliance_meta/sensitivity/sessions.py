@@ -40,8 +40,7 @@ class Dependability(Result):
     def _values(self) -> dict[str, Any]:
         return {"assumptions": self.assumptions, "rows": columns_of(self.rows.reset_index())}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         rows = self.rows.set_axis([brief(float(one)) for one in self.rows.index])
         table = table_of(rows, dict.fromkeys(map(str, rows), 3), label="sessions")
         return self._document("Dependability by the number of sessions averaged", table, lines=[self.assumptions])

@@ -24,7 +24,7 @@ from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results import wording
-from alliance_meta.results.fit import columns_of, predict_rows
+from alliance_meta.results.fit import Noun, columns_of, predict_rows
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document, Kind, Table, table_of
 from alliance_meta.tables.format import brief, fixed, level_text
@@ -49,7 +49,6 @@ class ThreeWay(Result):
         None where PyMC was left out.
     table : DataFrame
         See `tidy`.
-    notes : tuple of Note
     """
 
     frequentist: RandomEffectsResults
@@ -58,10 +57,7 @@ class ThreeWay(Result):
     table: pd.DataFrame
     notes: tuple[Note, ...] = ()
 
-    @property
-    def k(self) -> int:
-        """Number of effects."""
-        return self.exact.k
+    k = Noun[int]("exact.k", "Number of effects.")
 
     def tidy(self) -> pd.DataFrame:
         """Return one row per number, unrounded, on the analysis scale.
@@ -93,8 +89,7 @@ class ThreeWay(Result):
             "provenance": self.exact.effects.provenance.to_dict(),
         }
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         exact = self.exact
         return wording.document(
             self,

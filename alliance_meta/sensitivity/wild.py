@@ -77,7 +77,6 @@ class WildBootstrap(Result):
         The statistics of the replicates. Exact ones hold one of each pair of mirror images.
     provenance : Provenance
         Where the effects came from; plots label synthetic data by it.
-    notes : tuple of Note
     """
 
     null: str
@@ -114,8 +113,7 @@ class WildBootstrap(Result):
         more = ("weights", "exact", "iterations", "possible", "seed")
         return self._these(*names, *more)
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         how = f"exact, all {self.possible}" if self.exact else f"{self.iterations} replicates, seed {self.seed}"
         lines = [
             f"Null: {self.null}",

@@ -70,7 +70,7 @@ def test_random_effects(method, mods, by):
     refit_is(fit, by, term=fit.names[-1])
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_without_heterogeneity_and_with_weights_far_apart(seed):
     """At the bound, and where one effect holds most of the information."""
     for es in (effects(tau=0.0, seed=seed), effects(tau=0.02, seed=seed, wide=True)):
@@ -141,7 +141,7 @@ def test_twenty_thousand_effects_take_no_matrix_of_them_all():
 def test_multilevel(method, rho, mods, by):
     es = effects(90, 30)
     V = None if rho is None else impute_V(es, rho=rho)
-    refit_is(MultilevelModel(es, V=V, mods=mods, method=method).fit(), by, rtol=OPTIMISER, every=7)
+    refit_is(MultilevelModel(es, V=V, mods=mods, method=method).fit(), by, rtol=OPTIMISER, every=13)
 
 
 @pytest.mark.parametrize("k", [9, 300])

@@ -72,7 +72,7 @@ def shortfalls(struct: str, count: int, seed: int, *, method: str = "REML", each
 
 @pytest.mark.parametrize("struct", dense.STRUCTS)
 def test_dense_algebra_from_random_starts_finds_nothing_higher(struct):
-    assert shortfalls(struct, 10, seed=1).max() < 1e-6
+    assert shortfalls(struct, 5, seed=1).max() < 1e-6
 
 
 @pytest.mark.parametrize("struct", ["HCS", "UN"])
@@ -127,7 +127,7 @@ def test_no_fit_with_a_parameter_held_beats_the_free_one(struct):
     free = MultilevelModel(es, struct=struct, **random).fit()
     held = 0
     for name in free.random[0].parameters:
-        values = (-0.9, -0.5, 0.0, 0.6, 1.0) if name.startswith("rho") else (0.0, 1e-4, 0.02, 0.3)
+        values = (-0.9, 0.0, 0.6, 1.0) if name.startswith("rho") else (0.0, 0.02, 0.3)
         for value in values:
             try:
                 fit = MultilevelModel(es, struct=struct, fixed={name: value}, **random).fit()

@@ -223,7 +223,8 @@ def test_no_fit_is_lower_than_the_model_with_one_tau2_that_it_contains(rng, link
     z, spread = rng.normal(size=(30, 8)), 10.0 ** rng.uniform(-4.0, 0.0, (30, 1))
     v = 1.0 / (np.exp(rng.uniform(np.log(6.0), np.log(5000.0), (30, 8))) - 3.0)
     y = 0.2 + rng.standard_normal((30, 8)) * np.sqrt(v + spread * (rng.random((30, 1)) < 0.7))
-    for b in range(30):
+    # Climbing off a bound takes ten times as long.
+    for b in range(30 if link == "log" else 12):
         Z = np.column_stack([np.ones(8), z[b]])
         fit = fit_location_scale(y[b], v[b], np.ones((8, 1)), Z, link=link, restricted=restricted)
         assert fit.loglik >= fit.loglik_constant - 1e-9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import integrate, optimize, special, stats
+from statsmodels.stats.oneway import anova_oneway
 
 from alliance_meta import EffectSizes, RandomEffectsModel
 from alliance_meta.core.correlations.pearson import mean_of_tanh, unbiased_r
@@ -12,7 +13,7 @@ from alliance_meta.core.univariate.fit import ESTIMATORS, estimate_tau2
 from alliance_meta.core.univariate.intervals import q_profile
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.models.subgroups import subgroups
-from tests.tolerances import CLOSED_FORM, ITERATIVE
+from tests.tolerances import CLOSED_FORM, ITERATIVE, OPTIMISER
 
 LIKELIHOOD = ("ML", "REML")
 
@@ -185,12 +186,32 @@ def test_common_tau2_subgroups_are_the_cell_means_regression(rng):
 def test_separate_subgroups_are_separate_fits(rng):
     group = np.array(["a"] * 10 + ["b"] * 9)
     es = EffectSizes.from_arrays(rng.normal(0.2, 0.6, 19), rng.uniform(0.01, 0.1, 19), mods={"rater": group})
-    parts = subgroups(RandomEffectsModel(es).fit(), by="rater")
+    parts = subgroups(RandomEffectsModel(es).fit(), by="rater", tau2="separate")
     alone = RandomEffectsModel(es.take(group == "b")).fit()
     np.testing.assert_array_equal(parts.fits["b"].beta, alone.beta)
     a, b = (parts.fits[level] for level in parts.levels)
     z = (a.beta[0] - b.beta[0]) / np.hypot(a.se[0], b.se[0])
     assert pytest.approx(z**2, rel=CLOSED_FORM) == parts.QM
+    # Of two levels Welch's test is the t test with Satterthwaite's degrees of freedom.
+    va, vb = a.se[0] ** 2, b.se[0] ** 2
+    df2 = (va + vb) ** 2 / (va**2 / a.ddf[0] + vb**2 / b.ddf[0])
+    assert parts.QMdf == (1, pytest.approx(df2, rel=CLOSED_FORM))
+    assert parts.QMp == pytest.approx(2 * stats.t.sf(abs(z), df2), rel=CLOSED_FORM)
+    normal = subgroups(RandomEffectsModel(es, test="z").fit(), by="rater", tau2="separate")
+    assert normal.QMdf == (1, None)
+
+
+def test_separate_means_of_groups_are_compared_as_welch_compares_means():
+    """Effects of equal weight: means with their standard errors are those of a one-way layout (statsmodels' Welch)."""
+    rng = np.random.default_rng(4)
+    samples = [rng.normal(0.3, 0.3, 6), rng.normal(0.5, 0.6, 9), rng.normal(0.2, 0.9, 7)]
+    es = EffectSizes.from_arrays(
+        np.concatenate(samples), np.full(22, 1e-9), mods={"g": np.repeat(list("abc"), [6, 9, 7])}
+    )
+    found = subgroups(RandomEffectsModel(es).fit(), by="g", tau2="separate").between
+    theirs = anova_oneway(samples, use_var="unequal", welch_correction=True)
+    assert (found.stat, found.pval) == pytest.approx((theirs.statistic, theirs.pvalue), rel=OPTIMISER)
+    assert found.df2 == pytest.approx(theirs.df_denom, rel=OPTIMISER)
 
 
 @pytest.mark.parametrize("tau2", [0.01, 0.1225, 0.6])

@@ -144,7 +144,9 @@ FRAMES: dict[str, Callable[[], pd.DataFrame]] = {
         quiet(lambda: che(dependent(40, 12), mods="year + rater")), order="effect"
     ),
     "nested without study means": lambda: forest_data(quiet(lambda: sce(dependent(30, 12), subgroup="rater"))),
-    "nested RVE": lambda: forest_data(quiet(lambda: RVEModel(dependent(30, 12), working="HIER").fit())),
+    "nested RVE by level": lambda: forest_data(
+        quiet(lambda: RVEModel(dependent(30, 12), working="HIER").fit()), by="rater"
+    ),
     "nested, many": lambda: forest_data(quiet(lambda: che(dependent(120, 40))), columns=["rater"]),
     "umbrella": lambda: published_forest_data(umbrella().frame),
     "extremes": extremes,

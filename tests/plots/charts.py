@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta import (
+    BayesianModel,
     EffectSizes,
     MultilevelModel,
     RandomEffectsModel,
@@ -26,56 +27,28 @@ from alliance_meta.evidence import umbrella
 from alliance_meta.models import RandomEffectsResults
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import (
-    averaged,
     averaged_data,
-    battery,
     battery_data,
-    baujat,
-    bias_panel,
     bias_panel_data,
-    bubble,
     bubble_data,
-    caterpillar,
     caterpillar_data,
-    dependence,
     dependence_data,
-    development,
     development_data,
-    firepower,
-    funnel,
+    drapery_data,
     funnel_data,
-    gosh,
-    influence,
     influence_data,
-    means,
     means_data,
     moderators_data,
-    p_curve,
-    posterior,
-    predictive,
-    prior,
-    prior_predictive,
-    prior_sensitivity,
-    profile,
+    orchard_data,
     profile_data,
-    profiles,
     profiles_data,
-    qqnorm,
-    radial,
-    resampled,
+    rainforest_data,
+    ranks_data,
     resampled_data,
-    rho_grid,
     rho_grid_data,
-    selection_weights,
-    sequential,
-    smooth,
-    specification_curve,
     specification_curve_data,
-    sunset,
-    weight_function,
+    timeline_data,
     weight_function_data,
-    worst_case,
-    z_curve,
 )
 from alliance_meta.sensitivity import compare_dependence
 from tests.plots.bias_cases import bias_charts
@@ -86,45 +59,11 @@ from tests.plots.prior_cases import prior_charts
 from tests.plots.review_cases import review_charts
 from tests.plots.smooth_cases import smooth_charts
 
-DRAW: dict[str, Callable[..., Any]] = {
-    "averaged": averaged,
-    "baujat": baujat,
-    "gosh": gosh,
-    "qqnorm": qqnorm,
-    "radial": radial,
-    "battery": battery,
-    "bias_panel": bias_panel,
-    "funnel": funnel,
-    "sunset": sunset,
-    "firepower": firepower,
-    "p_curve": p_curve,
-    "selection_weights": selection_weights,
-    "worst_case": worst_case,
-    "z_curve": z_curve,
-    "sequential": sequential,
-    "smooth": smooth,
-    "weight_function": weight_function,
-    "prior": prior,
-    "prior_predictive": prior_predictive,
-    "posterior": posterior,
-    "prior_sensitivity": prior_sensitivity,
-    "predictive": predictive,
-    "caterpillar": caterpillar,
-    "bubble": bubble,
-    "profile": profile,
-    "means": means,
-    "moderators": plots.moderators,
-    "resampled": resampled,
-    "rho_grid": rho_grid,
-    "dependence": dependence,
-    "profiles": profiles,
-    "influence": influence,
-    "development": development,
-    "specification_curve": specification_curve,
-    "prisma": plots.prisma,
-    "rob": plots.rob,
-    "evidence_map": plots.evidence_map,
-}
+# Every plot has a function of its name and one that gives its frame.
+PLOTS = sorted(name for name in plots.__all__ if f"{name}_data" in plots.__all__)
+FORESTS = ("forest", "leave_one_out", "cumulative")
+# Those with an axes in data units; chains load ArviZ, and have tests of their own.
+DRAW: dict[str, Callable[..., Any]] = {name: getattr(plots, name) for name in PLOTS if name not in (*FORESTS, "chains")}
 
 
 @cache
@@ -275,6 +214,14 @@ def charts() -> dict[str, pd.DataFrame]:
         "moderators, synthetic": lambda: moderators_data(
             quiet(lambda: moderator_table(nested(teaching=True), "rater", model="random")), show_cautions=True
         ),
+        "means of a mean": lambda: means_data(multilevel()),
+        "orchard": lambda: orchard_data(tabled(24, 20, ["rater"], control=False)),
+        "orchard of many, synthetic": lambda: orchard_data(synthetic(many(300)), show_cautions=True, title="Made up"),
+        "drapery": lambda: drapery_data(fitted(5)),
+        "rainforest": lambda: rainforest_data(fitted(5)),
+        "ranks": lambda: ranks_data(BayesianModel(fitted(5).effects).fit(), smallest_effect=0.1),
+        "ranks of many": lambda: ranks_data(many(300), smallest_effect=0.1),
+        "timeline": lambda: timeline_data(sensitivity.cumulative(molloy(), order="given")),
         "means on r": lambda: means_data(moderators.marginal_means(crossed(), "rater", scale="r_mean")),
         "resampled signs": lambda: resampled_data(permuted()),
         "resampled rows": lambda: resampled_data(sensitivity.permutation_test(crossed(), seed=1, iterations=100)),
@@ -321,6 +268,11 @@ def charts() -> dict[str, pd.DataFrame]:
         ),
         "resampled one": lambda: resampled_data(quiet(lambda: sensitivity.permutation_test(fitted(1)))),
     }
+
+
+def first(plot: str) -> str:
+    """Return the name of the first case of a plot."""
+    return next(name for name in sorted(charts()) if name.replace(",", " ").split()[0] == plot)
 
 
 @cache

@@ -31,7 +31,7 @@ def panels(figure: Figure) -> list[Axes]:
 def _texts(ax: Axes) -> Iterator[Text]:
     yield from ax.texts
     for one in ax.get_children():
-        yield from one.texts() if isinstance(one, Lettering) else ()
+        yield from one.as_texts() if isinstance(one, Lettering) else ()
     legend = ax.get_legend()
     yield from legend.get_texts() if legend is not None else ()
     yield from (ax.title, ax._left_title, ax._right_title)  # type: ignore[attr-defined]

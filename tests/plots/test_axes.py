@@ -18,12 +18,12 @@ import alliance_meta as am
 from alliance_meta import plots
 from alliance_meta.plots.review.prisma import diagram
 from tests.plots.chains_cases import chains_charts
-from tests.plots.charts import DRAW, chart, charts
+from tests.plots.charts import DRAW, chart, charts, first
 from tests.plots.geometry import texts, words
 
 NAMES = sorted(charts())
 CASES: dict[str, Callable[[], pd.DataFrame]] = {
-    **{plot: lambda plot=plot: chart(next(name for name in NAMES if name.startswith(plot))) for plot in DRAW},  # type: ignore[misc]
+    **{plot: lambda plot=plot: chart(first(plot)) for plot in DRAW},  # type: ignore[misc]
     "bubble of levels": lambda: chart("bubble of levels"),
     "predictive of studies": lambda: chart("predictive of studies"),
     "predictive of Q": lambda: chart("predictive of Q"),
@@ -115,6 +115,10 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "chains": of_chains,
     "dependence": of_rows,
     "development": lambda f: [(0, None, effects(f))],
+    "drapery": lambda f: [(0, f.loc[f["kind"] != "effect", "r"], f.loc[f["kind"] != "effect", "p"])],
+    "rainforest": lambda f: [(0, f["r"], np.arange(len(f)))],
+    "ranks": lambda f: [(0, effects(f, name), f["row"]) for name in ("yi", "ci_lb", "ci_ub")],
+    "timeline": lambda f: [*over_x(f), (1, f["x"], f["tau2"])],
     "firepower": lambda f: [(0, np.arange(10) - 0.5, np.full(10, -0.9))],
     "funnel": by_se,
     "influence": of_measures,
@@ -125,6 +129,7 @@ EXPECTED: dict[str, Callable[[pd.DataFrame], Points]] = {
     "p_curve": lambda f: [(0, np.arange(len(f)), f[name]) for name in ("observed", "none", "third")],
     "means": of_rows,
     "moderators": of_rows,
+    "orchard": lambda f: of_rows(f[f["kind"] == "level"]),
     "posterior": lambda f: densities(f, "posterior", "prior", "median"),
     "predictive": bins,
     "predictive of Q": bins,
@@ -227,7 +232,7 @@ def test_marks_stand_at_the_numbers_of_the_frame_and_move_with_the_axes(plot: st
 def test_a_user_goes_on_with_the_axes(plot: str) -> None:
     frame = CASES[plot]()
     figure = Figure(figsize=(16, 14), layout="constrained")
-    user = figure.subplots(2, 2)[0, 0]
+    user = figure.subplots()
     getattr(plots, frame.attrs["plot"])(frame, ax=user)
     user.set_title("Mine")
     user.axhline(0.1)

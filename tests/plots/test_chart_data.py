@@ -224,16 +224,20 @@ def test_means_on_the_scale_of_r_are_not_transformed_again() -> None:
 
 
 def test_means_of_subgroups_are_those_of_their_fits() -> None:
-    groups = subgroups(fitted(40), by="rater")
+    groups = subgroups(fitted(40), by="rater", tau2="separate")
     frame = means_data(groups)
     np.testing.assert_array_equal(
         frame[["k", "yi", "ci_lb", "ci_ub"]], groups.tidy()[["k", "estimate", "ci_lb", "ci_ub"]]
     )
     expected = [float(fit.predict()["pi_ub"].iloc[0]) for fit in groups.fits.values()]
     assert frame["pi_ub"].tolist() == expected
+    shared = subgroups(fitted(40), by="rater")
+    together = means_data(shared)
+    np.testing.assert_array_equal(together[["yi", "pi_lb"]], shared.predict()[["pred", "pi_lb"]])
+    assert together.attrs["bottom"][0].endswith("(one model, a common τ²)")
     with pytest.raises(InputError, match="subgroups are compared by the test"):
         means_data(groups, pairwise=moderators.pairwise(crossed(), "rater"))
-    with pytest.raises(InputError, match="needs marginal means or subgroups, not int"):
+    with pytest.raises(InputError, match="needs a fitted model, marginal means or subgroups, not int"):
         means_data(3)  # type: ignore[arg-type]
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
-import sys
+import re
 import time
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -19,21 +16,12 @@ from matplotlib.figure import Figure
 from alliance_meta import plots
 from alliance_meta.errors import InputError
 from alliance_meta.plots import figure_bytes, frame_from_dict, frame_to_dict
-from tests.plots.charts import DRAW, chart, charts, draw, figure, many
+from tests.plots.alt_text import unknown
+from tests.plots.charts import DRAW, chart, charts, draw, figure, first, many
 from tests.plots.geometry import boxes, overlapping, texts
 
 NAMES = sorted(charts())
 LEAST_POINTS = 6.5
-PROGRAM = """
-import hashlib, sys
-from tests.plots import charts
-from alliance_meta.plots import figure_bytes
-# Posteriors of PyMC models need ArviZ, which imports pyplot itself.
-charts.smooth_charts = dict
-for name in ("bubble of levels", "caterpillar of five", "means", "profile", "resampled rows"):
-    print(hashlib.sha256(figure_bytes(charts.draw(name))).hexdigest())
-assert "matplotlib.pyplot" not in sys.modules
-"""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -59,13 +47,6 @@ def test_frames_go_through_json(name: str) -> None:
     assert json.dumps(frame_to_dict(again), allow_nan=False) == text
 
 
-@pytest.mark.parametrize("plot", sorted(DRAW))
-def test_a_frame_that_went_through_json_draws_the_same(plot: str) -> None:
-    name = next(name for name in NAMES if name.startswith(plot))
-    again = frame_from_dict(json.loads(json.dumps(frame_to_dict(chart(name)))))
-    assert figure_bytes(DRAW[plot](again), text="text") == figure_bytes(figure(name), text="text")
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_plot_says_what_it_shows(name: str) -> None:
     drawing = figure(name)
@@ -76,31 +57,26 @@ def test_every_plot_says_what_it_shows(name: str) -> None:
     assert ("SYNTHETIC DATA" in shown) == frame.attrs["synthetic"]
     assert drawing.plot_description.startswith("SYNTHETIC DATA") == frame.attrs["synthetic"]
     assert any(text.startswith("Caution: ") for text in shown) == frame.attrs["show_cautions"]
-
-
-def test_the_same_bytes_in_another_process_and_without_pyplot() -> None:
-    names = ("bubble of levels", "caterpillar of five", "means", "profile", "resampled rows")
-    first = [hashlib.sha256(figure_bytes(draw(name))).hexdigest() for name in names]
-    root = Path(__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, cwd=root)
-    assert done.stdout.split() == first
+    assert unknown(frame) == []
+    assert re.search(r"\d", drawing.plot_description)
 
 
 @pytest.mark.parametrize("plot", sorted(DRAW))
-def test_the_users_settings_change_nothing(plot: str) -> None:
-    name = next(name for name in NAMES if name.startswith(plot))
-    expected = figure_bytes(figure(name))
+def test_a_frame_that_went_through_json_draws_the_same_whatever_the_users_settings(plot: str) -> None:
+    name = first(plot)
+    expected = figure_bytes(figure(name), text="text")
+    again = frame_from_dict(json.loads(json.dumps(frame_to_dict(chart(name)))))
     settings = {"font.size": 20, "lines.linewidth": 5, "patch.linewidth": 4, "axes.facecolor": "red",
                 "scatter.marker": "x", "lines.dash_capstyle": "round", "patch.facecolor": "red"}  # fmt: skip
     with matplotlib.rc_context(settings):
         before = dict(matplotlib.rcParams)
-        assert figure_bytes(draw(name)) == expected
+        assert figure_bytes(DRAW[plot](again), text="text") == expected
         assert dict(matplotlib.rcParams) == before
 
 
 @pytest.mark.parametrize("plot", sorted(DRAW))
 def test_an_axes_without_room_is_refused(plot: str) -> None:
-    name = next(name for name in NAMES if name.startswith(plot))
+    name = first(plot)
     with pytest.raises(InputError, match=r"ax is 1\.\d x 0\.\d in; this plot needs at least"):
         draw(name, ax=Figure(figsize=(2, 1)).subplots())
 
@@ -110,7 +86,7 @@ def test_frames_of_other_plots_are_refused(plot: str) -> None:
     other = next(name for name in NAMES if not name.startswith(plot))
     with pytest.raises(InputError, match=rf"this is not a frame that {plot}_data made"):
         DRAW[plot](chart(other))
-    own = chart(next(name for name in NAMES if name.startswith(plot)))
+    own = chart(first(plot))
     with pytest.raises(InputError, match=rf"title: give this to {plot}_data"):
         DRAW[plot](own, title="A")
     with pytest.raises(InputError, match="is not a frame"):

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import subprocess
 import sys
-import warnings
 from functools import cache
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from PIL import Image
 
 from alliance_meta import EffectSizes, RandomEffectsModel
-from alliance_meta.errors import CannotRunError, InputError, MissingFontWarning
+from alliance_meta.errors import CannotRunError, InputError, SmallLettersWarning
 from alliance_meta.plots import figure_bytes, forest, forest_data, forest_pages, save_figure
 from alliance_meta.plots.forests.parts import make_frame
-from alliance_meta.plots.sheet import measure as letters
-from alliance_meta.plots.sheet.figures import NotebookFigure
+from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
 from tests.plots.cases import extremes, fitted, molloy, row
-from tests.plots.geometry import texts
+from tests.plots.charts import draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 FORMATS = ["svg", "pdf", "png"]
@@ -35,8 +35,14 @@ from alliance_meta.plots import figure_bytes, forest
 from tests.plots.cases import extremes
 import matplotlib
 before = dict(matplotlib.rcParams)
+figure = forest(extremes())
 for kind in ("svg", "pdf", "png"):
-    print(hashlib.sha256(figure_bytes(forest(extremes()), format=kind)).hexdigest())
+    print(hashlib.sha256(figure_bytes(figure, format=kind)).hexdigest())
+from tests.plots import charts
+# Posteriors of PyMC models need ArviZ, which imports pyplot itself.
+charts.smooth_charts = dict
+for name in ("bubble of levels", "means", "resampled rows"):
+    print(hashlib.sha256(figure_bytes(charts.draw(name))).hexdigest())
 assert dict(matplotlib.rcParams) == before
 assert "matplotlib.pyplot" not in sys.modules
 """
@@ -54,11 +60,8 @@ def digest(data: bytes) -> str:
 def test_another_process_writes_the_same_bytes_and_leaves_pyplot_and_the_settings_alone() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, cwd=root)
-    assert done.stdout.split() == [digest(drawn(kind)) for kind in FORMATS]
-
-
-def test_the_same_bytes_twice() -> None:
-    assert all(figure_bytes(forest(extremes()), format=kind) == drawn(kind) for kind in FORMATS)
+    others = [digest(figure_bytes(draw(name))) for name in ("bubble of levels", "means", "resampled rows")]
+    assert done.stdout.split() == [digest(drawn(kind)) for kind in FORMATS] + others
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -136,6 +139,7 @@ def test_letters_may_stay_text() -> None:
     text = figure_bytes(forest(molloy()), text="text").decode()
     assert "<text" not in outlines
     assert "Pooled effect (REML, HK)</text>" in text
+    assert text == figure_bytes(forest(molloy()), text=True).decode()
     assert len(text) < len(outlines)
 
 
@@ -143,11 +147,23 @@ def test_files_are_what_their_ending_says(tmp_path: Path) -> None:
     figure = forest(fitted(2))
     starts = {"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG", "tiff": b"II*", "tif": b"II*", "eps": b"%!PS"}
     for kind, start in starts.items():
-        path = save_figure(figure, tmp_path / "new" / f"forest.{kind}", title="T", description="D")
-        same = figure_bytes(figure, format="tiff" if kind == "tif" else kind, title="T", description="D")
+        path = save_figure(figure, tmp_path / "new" / f"forest.{kind}", title="T", description="D", dpi=50)
+        same = figure_bytes(figure, format="tiff" if kind == "tif" else kind, title="T", description="D", dpi=50)
         assert path.read_bytes() == same
         assert path.read_bytes().startswith(start)
+        # Fonts are embedded: as TrueType in PDF, as outlines of each letter in EPS.
+        assert (b"/FontFile2" in same, b"/FontType 3" in same) == (kind == "pdf", kind == "eps")
     assert sorted(p.suffix for p in (tmp_path / "new").iterdir()) == sorted(f".{kind}" for kind in starts)
+
+
+def test_pages_are_one_pdf_and_no_other_file() -> None:
+    pages = Pages(NotebookFigure.for_plot(1, 1, {"title": f"Forest, page {i} of 2"}) for i in (1, 2))
+    data = figure_bytes(pages, format="pdf")
+    assert data == figure_bytes(pages, format="pdf")
+    assert re.findall(rb"/Type /Pages .*?/Count (\d+)", data, re.DOTALL) == [b"2"]
+    assert b"page 1 of" not in data
+    with pytest.raises(InputError, match="holds one page: save each of the 2 pages, or all as a PDF"):
+        figure_bytes(pages, format="svg")
 
 
 def test_an_unknown_ending_writes_nothing(tmp_path: Path) -> None:
@@ -172,49 +188,57 @@ def test_a_figure_shows_itself_in_a_notebook() -> None:
     assert pages[1].plot_title.endswith(", page 2 of 2")
 
 
+@pytest.mark.parametrize(("width", "dpi"), [(84.0, 300.0), (174.0, 150.0), (60.5, 97.0)])
+def test_a_picture_has_the_width_in_print_that_is_asked_for(width: float, dpi: float) -> None:
+    figure = Figure(figsize=(3.3, 2.0))
+    figure.subplots().plot([0, 1])
+    for kind in ("png", "tiff"):
+        data = figure_bytes(figure, format=kind, width_mm=width, dpi=dpi)
+        assert data == figure_bytes(figure, format=kind, width_mm=width, dpi=dpi)
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.width == round(width / 25.4 * dpi)
+            assert image.width / image.height == pytest.approx(3.3 / 2.0, rel=0.01)
+            assert image.info["dpi"] == pytest.approx((dpi, dpi), abs=0.02)
+            assert kind == "png" or image.info["compression"] == "tiff_lzw"
+    root = ElementTree.fromstring(figure_bytes(figure, width_mm=width))
+    high = root.get("height", "")
+    assert root.get("width") == f"{width:.3f}mm"
+    assert float(high.removesuffix("mm")) == pytest.approx(width * 2.0 / 3.3, abs=1e-3)
+
+
+def test_letters_that_print_would_make_too_small_are_warned_of() -> None:
+    with pytest.warns(SmallLettersWarning, match=r"smallest letters have 3.7 points at 84 mm"):
+        figure_bytes(forest(molloy()), format="png", width_mm=84, dpi=50)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"width_mm": 84.0, "format": "pdf"}, "width_mm is for svg, png, tiff: a PDF is as wide as"),
+        ({"width_mm": 0.0, "format": "png"}, "width_mm=0.0 must be a number above 0"),
+        ({"dpi": float("nan"), "format": "png"}, "dpi=nan must be a number above 0"),
+        ({"dpi": 0, "format": "tiff"}, "dpi=0 must be a number above 0"),
+        ({"dpi": 90_000.0, "format": "png"}, "more than 400,000,000 pixels"),
+        ({"format": "jpg"}, "format='jpg' is not one of 'svg'"),
+        ({"text": "words"}, "text='words' is not one of 'path', 'text'"),
+    ],
+)
+def test_sizes_and_names_that_are_none_are_refused(options: dict[str, Any], said: str) -> None:
+    figure = Figure(figsize=(2, 2))
+    with pytest.raises(InputError, match=said):
+        figure_bytes(figure, **options)
+    with pytest.raises(InputError, match="figure=tuple is no figure; save each of its pages"):
+        figure_bytes((figure, figure), **options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"figure=Axes is no figure; that of an axes is ax\.figure"):
+        figure_bytes(figure.subplots())  # type: ignore[arg-type]
+
+
 def test_any_matplotlib_figure_can_be_saved() -> None:
     figure = Figure(figsize=(2, 2))
     figure.subplots().plot([0, 1])
     root = ElementTree.fromstring(figure_bytes(figure))
     assert root.get("role") == "img"
     assert root.find(f"{SVG}title") is None
-
-
-CHINESE, KOREAN = "\u5f20\u4f1f 2019", "\uae40\ucca0\uc218"
-THAI, DEVANAGARI = "\u0e2a\u0e21\u0e0a\u0e32\u0e22", "\u0936\u0930\u094d\u092e\u093e"
-LABELS = [CHINESE, KOREAN, THAI, DEVANAGARI, "\u0418\u0432\u0430\u043d\u043e\u0432", "M\u00fcller"]
-
-
-def foreign() -> NotebookFigure:
-    es = EffectSizes.from_arrays([0.1, 0.5, 0.2, 0.4, 0.3, 0.6], [0.01] * 6, slab=LABELS, measure="ZCOR")
-    return forest(RandomEffectsModel(es).fit())
-
-
-def test_letters_of_any_script_are_drawn_or_become_boxes_with_a_warning() -> None:
-    """Chinese, Korean, Thai, Devanagari: by an installed font, or as boxes that a typed warning names."""
-    lost = [c for label in LABELS for c in label if not (letters.has(letters.font_path(), c) or letters.fallback(c))]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        files = [figure_bytes(foreign(), format=kind, dpi=50) for kind in ("png", "svg", "pdf")]
-    assert all(files)
-    assert {one.category for one in caught} <= {MissingFontWarning}
-    assert bool(lost) == bool(caught)
-    shown = "".join(label.get_text() for label in foreign_texts())
-    assert shown.count(letters.BOX) == len(lost)
-    assert "M\u00fcller" in shown
-
-
-def foreign_texts() -> list[Text]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MissingFontWarning)
-        return texts(foreign())
-
-
-def test_without_any_other_font_foreign_letters_are_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(letters, "fallback", lambda character: None)
-    with pytest.warns(MissingFontWarning, match=r"No installed font has \u5f20 \(U\+5F20\)"):
-        assert letters.drawable("\u5f20\u4f1f 2019") == f"{letters.BOX}{letters.BOX} 2019"
-    assert letters.drawable("Plain text, \u03c4\u00b2 = .1") == "Plain text, \u03c4\u00b2 = .1"
 
 
 def test_columns_that_are_no_names_are_refused_in_words() -> None:

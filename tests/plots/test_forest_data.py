@@ -17,6 +17,7 @@ from alliance_meta.evidence.umbrellas import umbrella
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.plots import forest_data, frame_from_dict, frame_to_dict, published_forest_data
 from alliance_meta.plots.forests.layout import estimate_texts
+from alliance_meta.plots.forests.parts import test_text as words_of_test
 from alliance_meta.plots.sheet.measure import make_axis, to_reader
 from tests.plots.cases import FRAMES, fitted, made, made_up, molloy, quiet
 from tests.tolerances import CLOSED_FORM, printed
@@ -114,25 +115,31 @@ def test_subgroup_diamonds_are_the_subgroup_fits(tau2: Any) -> None:
     frame = forest_data(fit, by="rater", tau2=tau2)
     groups = subgroups(fit, by="rater", tau2=tau2)
     diamonds = frame[frame["kind"] == "subgroup"].set_index("group")
+    expected = groups.tidy()
     assert list(diamonds.index) == list(groups.levels)
     for level in groups.levels:
-        assert diamonds.loc[level, "yi"] == pytest.approx(float(groups.fits[level].beta[0]), rel=CLOSED_FORM)
-        assert diamonds.loc[level, "ci_lb"] == pytest.approx(float(groups.fits[level].ci_lb[0]), rel=CLOSED_FORM)
+        for drawn, name in (("yi", "estimate"), ("ci_lb", "ci_lb"), ("ci_ub", "ci_ub")):
+            assert diamonds.loc[level, drawn] == pytest.approx(expected.loc[level, name], rel=CLOSED_FORM)
         members = studies(frame[frame["group"] == level])["position"].astype(int).tolist()
         assert members == [int(i) for i in groups.rows[level]]
     line = next(line for line in frame.attrs["bottom"] if line.startswith("Test for subgroup differences"))
     assert ("common τ²" in line) == (tau2 == "common")
-    assert ("F(" in line) == (tau2 == "common")
+    assert line.startswith(f"Test for subgroup differences: {words_of_test(groups.QM, groups.QMdf, groups.QMp)}; ")
+    assert line in frame.attrs["description"] + "."
 
 
 def test_one_study_is_no_subgroup_summary() -> None:
     effects = made_up(6)
     moderators = effects.moderators.assign(site=["a", "a", "b", "a", "a", None])
     fit = quiet(lambda: RandomEffectsModel(_with(effects, moderators)).fit())
-    frame = forest_data(fit, by="site")
+    frame = forest_data(fit, by="site", tau2="separate")
     alone = frame[(frame["kind"] == "subgroup") & (frame["group"] == "b")].iloc[0]
-    assert alone["label"] == "Subtotal (k = 1): no summary"
+    assert alone["label"] == "No mean (k = 1)"
     assert math.isnan(alone["yi"])
+    shared = forest_data(fit, by="site")
+    resting = shared[(shared["kind"] == "subgroup") & (shared["group"] == "b")].iloc[0]
+    assert resting["label"] == "Subtotal (k = 1, τ² of all levels)"
+    assert resting["yi"] == pytest.approx(effects.yi[2], rel=CLOSED_FORM)
     headings = frame.loc[frame["kind"] == "heading", "label"].tolist()
     assert headings == ["a", "b", "not coded"]
     assert frame.attrs["label_header"] == "Study, by site"
@@ -172,13 +179,13 @@ def test_a_regression_has_no_pooled_diamond_but_fitted_values() -> None:
 def test_one_categorical_moderator_gives_a_fitted_mean_per_level(by: str | None) -> None:
     fit = fitted(25, mods="rater")
     frame = forest_data(fit, by=by)
-    means = frame[frame["kind"] == "fitted"]
+    means = frame[frame["kind"] == ("fitted" if by is None else "subgroup")]
     levels = ["client", "observer", "therapist"]
     predicted = fit.predict(pd.DataFrame({"rater": levels}))
     np.testing.assert_allclose(means["yi"], predicted["pred"], rtol=CLOSED_FORM)
     np.testing.assert_allclose(means["r_lb"], np.tanh(predicted["ci_lb"]), rtol=CLOSED_FORM)
-    assert [label.split(" (")[0] for label in means["label"]] == [f"Fitted mean: {level}" for level in levels]
     if by is None:
+        assert [label.split(" (")[0] for label in means["label"]] == [f"Fitted mean: {level}" for level in levels]
         assert studies(frame)["position"].tolist() == list(range(25))
     else:
         assert frame.loc[frame["kind"] == "heading", "label"].tolist() == levels
@@ -275,7 +282,7 @@ def test_frames_survive_json(name: str) -> None:
         ({"rob": ["biass"]}, "did you mean 'bias'"),
         ({"order": "effct"}, "did you mean 'effect'"),
         ({"by": "ratr"}, "did you mean 'rater'"),
-        ({"tau2": "seperate"}, "'separate', 'common'"),
+        ({"tau2": "seperate", "by": "rater"}, "'common', 'separate'"),
         ({"level": 95}, "write 0.95"),
     ],
 )

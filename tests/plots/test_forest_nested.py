@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, che, impute_V
+from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, che, impute_V, moderator_table
 from alliance_meta.errors import InputError
 from alliance_meta.models import sce
 from alliance_meta.plots import caterpillar_data, forest_data, forest_pages, frame_from_dict, frame_to_dict
-from alliance_meta.plots.forests.layout import estimate_texts
+from alliance_meta.plots.forests.layout import continued, estimate_texts
+from alliance_meta.plots.forests.parts import test_text as words_of_test
 from tests.plots.cases import dependent, molloy, quiet
 from tests.plots.geometry import words
-from tests.tolerances import CLOSED_FORM
+from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,16 @@ def fit(es):
 @pytest.fixture(scope="module")
 def frame(fit) -> pd.DataFrame:
     return forest_data(fit)
+
+
+@pytest.fixture(scope="module")
+def table(es):
+    return quiet(lambda: moderator_table(es, "rater", control=False))
+
+
+@pytest.fixture(scope="module")
+def grouped(fit) -> pd.DataFrame:
+    return forest_data(fit, by="rater")
 
 
 def single(frame: pd.DataFrame) -> pd.DataFrame:
@@ -236,8 +248,8 @@ class TestModels:
         assert forest_pages(frame)
 
     def test_what_is_refused(self, fit):
-        with pytest.raises(InputError, match="grouped by study"):
-            forest_data(fit, by="rater")
+        with pytest.raises(InputError, match=r"draw am\.models\.sce"):
+            forest_data(fit, by="rater", tau2="separate")
         with pytest.raises(InputError, match="did you mean 'modality'"):
             forest_data(fit, label="modalty")
         with pytest.raises(InputError, match="room for 3"):
@@ -246,7 +258,118 @@ class TestModels:
             forest_data(molloy(), nest="study_id")
 
 
+class TestLevels:
+    """Studies under the levels of a moderator, with the means of one model: those of a table of moderators."""
+
+    def test_the_diamonds_are_the_means_of_the_table_and_the_test_is_its_test(self, grouped, table):
+        assert_means(grouped, table.tidy().loc["rater"])
+        row = table.tests.loc["rater"]
+        line = f"Test for subgroup differences: {words_of_test(row['stat'], (row['df1'], row['df2']), row['pval'])}; "
+        assert [one for one in grouped.attrs["bottom"] if one.startswith(line)]
+        assert line in grouped.attrs["description"]
+
+    def test_the_last_diamond_is_the_fits_own(self, grouped, frame):
+        ends = [one[one["kind"].isin(["summary", "prediction"])].reset_index(drop=True) for one in (grouped, frame)]
+        pd.testing.assert_frame_equal(*ends)
+
+    def test_every_effect_stands_once_and_under_its_level(self, es, grouped):
+        level = ""
+        seen = []
+        for row in grouped.to_dict("records"):
+            level = row["group"] if row["kind"] == "heading" else level
+            if row["kind"] in ("study", "effect"):
+                seen.append(int(row["position"]))
+                assert es.moderators["rater"].iloc[seen[-1]] == level
+        assert sorted(seen) == list(range(40))
+
+    def test_studies_at_several_levels_are_said(self, es, grouped):
+        several = es.moderators["rater"].groupby(list(es.study_id)).nunique() > 1
+        line = grouped.attrs["bottom"][-1]
+        assert line.startswith(f"{several.sum()} studies have effects at several levels of rater and stand under each")
+        heads = grouped[grouped["kind"].isin(["cluster", "study"])]["label"].value_counts()
+        assert (heads[list(several[several].index)] > 1).all()
+
+    def test_counts_of_a_level(self, es, grouped):
+        for name, rows in es.frame.groupby(es.moderators["rater"].to_numpy()):
+            label = grouped[(grouped["kind"] == "subgroup") & (grouped["group"] == name)]["label"].item()
+            assert label == f"Subtotal ({len(rows)} effects in {rows['study_id'].nunique()} studies)"
+
+    def test_other_models_of_dependent_effects(self, es):
+        for make in (
+            lambda mods: MultilevelModel(es, mods=mods).fit(),
+            lambda mods: RVEModel(es, mods=mods).fit(),
+            lambda mods: RandomEffectsModel(es, mods=mods).fit().robust(),
+        ):
+            expected = quiet(partial(make, "rater")).predict({"rater": LEVELS})
+            drawn = forest_data(quiet(partial(make, "1")), by="rater")
+            assert_means(drawn, expected.rename(columns={"pred": "estimate"}).set_axis(LEVELS))
+
+    def test_what_the_levels_share_is_said(self, es, grouped):
+        assert grouped.attrs["bottom"][-2].endswith("; one model with a common τ² for all subgroups")
+        own = forest_data(
+            quiet(lambda: MultilevelModel(es, random="rater | study_id", struct="DIAG").fit()), by="rater"
+        )
+        assert own.attrs["bottom"][-2].endswith("; one model with a mean for each subgroup and the same random terms")
+        equal = quiet(lambda: RandomEffectsModel(es, method="EE").fit())
+        assert (
+            forest_data(equal, by="rater")
+            .attrs["bottom"][-1]
+            .endswith("; one model with equal effects in each subgroup")
+        )
+
+    def test_a_model_that_has_the_levels_draws_its_own(self, es):
+        fit = quiet(lambda: sce(es, subgroup="rater"))
+        drawn = forest_data(fit, by="rater")
+        assert_means(drawn, fit.tidy().set_axis(LEVELS))
+        test = quiet(lambda: sce(es, subgroup="rater", mods="rater")).test("rater")
+        assert words_of_test(test.stat, (test.df1, test.df2), test.pval) in drawn.attrs["bottom"][-2]
+        assert not (drawn["kind"] == "summary").any()
+
+    def test_a_level_of_one_study_has_no_robust_mean(self, es):
+        names = [None, *es.moderators["rater"].iloc[1:-1], "other"]
+        marked = replace(es, _moderators=es.moderators.assign(rater=names))
+        drawn = forest_data(quiet(lambda: che(marked)), by="rater")
+        alone = drawn[(drawn["kind"] == "subgroup") & (drawn["group"] == "other")].iloc[0]
+        assert (alone["label"], math.isnan(alone["yi"])) == ("No mean (1 study): needs 2 studies", True)
+        assert {"small-levels", "dropped-rows"} <= {note["code"] for note in drawn.attrs["notes"]}
+        expected = quiet(lambda: moderator_table(marked, "rater", control=False)).tidy().loc["rater"]
+        assert_means(drawn, expected.drop("other"))
+        assert drawn.loc[drawn["kind"] == "heading", "label"].tolist()[-1] == "not coded"
+        assert single(drawn)["position"].nunique() == 40
+
+    def test_few_degrees_of_freedom_are_said(self):
+        few = dependent(10, 4)
+        drawn = forest_data(quiet(lambda: che(few)), by="rater")
+        assert "few-df" in {note["code"] for note in drawn.attrs["notes"]}
+
+    def test_what_has_nothing_to_compare(self, es):
+        by_study = replace(es, _moderators=es.moderators.assign(own=list(es.study_id), one="x"))
+        fit = quiet(lambda: che(by_study))
+        with pytest.raises(InputError, match=r"no levels that 2 studies or more have.*columns=\['own'\]"):
+            forest_data(fit, by="own")
+        with pytest.raises(InputError, match="one level"):
+            forest_data(fit, by="one")
+
+
+LEVELS = ["client", "observer", "therapist"]
+
+
+def assert_means(frame: pd.DataFrame, expected: pd.DataFrame) -> None:
+    drawn = frame[(frame["kind"] == "subgroup") & frame["yi"].notna()].set_index("group")[["yi", "ci_lb", "ci_ub"]]
+    assert list(drawn.index) == list(expected.index)
+    np.testing.assert_allclose(drawn, expected[["estimate", "ci_lb", "ci_ub"]].astype(float), rtol=ITERATIVE)
+
+
 class TestPages:
+    def test_a_page_inside_a_level_names_it_and_the_study(self, grouped):
+        kinds = grouped["kind"].tolist()
+        at = kinds.index("effect") + 1
+        study = grouped["label"][kinds.index("cluster")]
+        assert continued(grouped, [at]) == f"client, {study} (continued)"
+        assert continued(grouped, [kinds.index("cluster")]) == "client (continued)"
+        assert continued(grouped, [kinds.index("subgroup")]) == "client (continued)"
+        assert continued(grouped, [kinds.index("summary")]) is None
+
     def test_a_study_is_never_parted_from_its_first_effect_and_is_named_again(self):
         frame = forest_data(quiet(lambda: che(dependent(150, 9))))
         pages = forest_pages(frame)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alliance_meta import BayesianModel, EffectSizes, bayes, escalc, load_dataset
+from alliance_meta import BayesianModel, EffectSizes, bayes, escalc, load_dataset, plots
 from alliance_meta.bayes import SampledPosterior, arviz_bridge
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.plots import forest, forest_data, forest_pages, frame_from_dict, frame_to_dict
@@ -128,6 +128,13 @@ def test_draws_give_the_same_forest_within_their_error(fit, frame, sampled):
     assert np.isnan(drawn["weight"]).all()
 
 
+def test_draws_give_the_same_chances_of_studies(fit, sampled):
+    drawn, exact = (plots.ranks_data(one, smallest_effect=0.1) for one in (sampled, fit))
+    order = [frame[frame["kind"] == "study"].sort_values("label") for frame in (drawn, exact)]
+    for column in ("yi", "p_mean", "p_smallest"):
+        np.testing.assert_allclose(order[0][column], order[1][column], atol=0.03)
+
+
 def test_draws_without_studies_have_no_circles(fit, sampled):
     names = {name: values for name, values in arviz_bridge.draws(sampled.container).items() if name in ("mu", "tau")}
     recipe = replace(sampled.recipe, true_effects=None)
@@ -142,8 +149,9 @@ def test_draws_that_fail_their_checks_say_so_first(fit, sampled):
     names.pop("theta")
     few = replace(sampled, container=arviz_bridge.from_draws(names))
     with pytest.warns(ConvergenceWarning, match="DO NOT RELY"):
-        bottom = forest_data(few).attrs["bottom"]
-    assert bottom[0].startswith("DO NOT RELY ON THESE NUMBERS")
+        frames = [make(few) for make in (forest_data, plots.means_data, plots.orchard_data, plots.rainforest_data)]
+    assert all(frame.attrs["bottom"][0].startswith("DO NOT RELY ON THESE NUMBERS") for frame in frames)
+    bottom = frames[0].attrs["bottom"]
     assert "Too few effective draws" in " ".join(bottom[1:])
 
 

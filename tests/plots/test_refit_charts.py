@@ -68,8 +68,10 @@ def test_a_flat_profile_is_said_under_the_plot() -> None:
 
 def test_profiles_refuse_what_they_cannot_draw() -> None:
     fit = multilevel()
-    with pytest.raises(InputError, match="needs a fitted MultilevelModel"):
-        profiles_data(quiet(RandomEffectsModel(nested()).fit))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"a profile needs a fitted RandomEffectsModel or MultilevelModel, not int"):
+        profiles_data(3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="points: the profile of a single tau2 has points of its own"):
+        profiles_data(quiet(RandomEffectsModel(nested()).fit), points=9)
     with pytest.raises(InputError, match=r"give this to sensitivity\.profile"):
         profiles_data(sensitivity.profile(fit, points=5), level=0.9)
 

@@ -32,7 +32,7 @@ def close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(tables(alone=True), HOWS, RHO)
 def test_one_effect_per_study_is_left_alone(es, how, rho):
     one = aggregate(es, how=how, rho=rho)
@@ -41,7 +41,7 @@ def test_one_effect_per_study_is_left_alone(es, how, rho):
     assert one.frame.equals(es.frame)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(tables(), HOWS, RHO)
 def test_averaging_twice_is_averaging_once(es, how, rho):
     one = aggregate(es, how=how, rho=rho)
@@ -51,7 +51,7 @@ def test_averaging_twice_is_averaging_once(es, how, rho):
     assert again.slab == one.slab
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(tables(), HOWS, RHO, st.randoms(use_true_random=False))
 def test_row_order_does_not_matter(es, how, rho, random):
     order = list(range(es.k))
@@ -62,7 +62,7 @@ def test_row_order_does_not_matter(es, how, rho, random):
     close(one.vi, two.vi[place])
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(tables(), st.sampled_from(["mean", "CS"]), RHO)
 def test_the_short_form_is_that_of_the_full_matrix(es, how, rho):
     same = np.array(es.study_id)[:, None] == np.array(es.study_id)
@@ -75,21 +75,21 @@ def test_the_short_form_is_that_of_the_full_matrix(es, how, rho):
         close(short.vi, other.vi)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(tables(), RHO)
 def test_least_variance_is_the_least(es, rho):
     plain, best = aggregate(es, rho=rho), aggregate(es, rho=rho, how="CS")
     assert (best.vi <= plain.vi * (1 + 1e-12)).all()
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(tables())
 def test_the_plain_mean_of_more_alike_effects_is_less_certain(es):
     variances = [aggregate(es, rho=rho).vi for rho in (0, 0.3, 0.6, 0.9, 1)]
     assert (np.diff(variances, axis=0) >= -1e-15).all()
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(tables(measure="COR"))
 def test_a_composite_at_perfect_correlation_is_the_mean_and_else_no_smaller(es):
     mean = aggregate(es, rho=0.5).yi
@@ -97,7 +97,7 @@ def test_a_composite_at_perfect_correlation_is_the_mean_and_else_no_smaller(es):
     assert (np.abs(aggregate(es, rho=0.9, how="composite").yi) >= np.abs(mean) - 1e-12).all()
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(tables())
 def test_a_constant_added_to_every_effect_moves_the_average_by_as_much(es):
     moved = EffectSizes.from_arrays(es.yi + 0.7, es.vi, study_id=es.study_id)
@@ -105,7 +105,7 @@ def test_a_constant_added_to_every_effect_moves_the_average_by_as_much(es):
         close(aggregate(moved, how=how).yi, aggregate(es, how=how).yi + 0.7)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(tables(), st.permutations(range(16)))
 def test_a_selection_takes_one_row_of_each_study_and_changes_nothing(es, order):
     out = select_effects(es, by={"row": list(order)})

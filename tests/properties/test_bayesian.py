@@ -11,7 +11,7 @@ from alliance_meta import EffectSizes, priors
 
 # Two quadratures on other nodes.
 SAME = 1e-9
-EXAMPLES = settings(max_examples=20, deadline=None)
+EXAMPLES = settings(max_examples=10, deadline=None)
 
 TAUS = (
     priors.HalfNormal(0.3),

@@ -13,8 +13,8 @@ from alliance_meta.core import resampling
 from alliance_meta.errors import AllianceMetaWarning
 from tests.properties.test_invariants import effects
 
-FEW = settings(max_examples=40)
-FEWER = settings(max_examples=12)
+FEW = settings(max_examples=20)
+FEWER = settings(max_examples=5)
 
 
 def fit(y, v, **options):

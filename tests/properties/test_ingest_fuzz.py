@@ -122,7 +122,7 @@ def check(data: bytes) -> None:
 @example(b"r,n\n.1,50\n-.1,60\n")
 @example(b"r,n\n1,0,4")
 @example(b"year,r,n\nAda,2001,.31,48\nDi,2008,0.255,70\n")
-@settings(max_examples=300)
+@settings(max_examples=90)
 def test_a_damaged_sheet_gives_problems_or_the_values_it_holds(data):
     check(data)
 
@@ -149,7 +149,7 @@ def sheets(draw: st.DrawFn) -> tuple[bytes, pd.DataFrame]:
 
 
 @given(sheets())
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_a_sound_sheet_comes_back_as_it_was_however_it_was_saved(drawn):
     data, frame = drawn
     reading = examine_bytes(data, "sheet.csv")
@@ -161,12 +161,12 @@ def test_a_sound_sheet_comes_back_as_it_was_however_it_was_saved(drawn):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_any_bytes_give_a_message(data):
     check(data)
 
 
 @given(st.text(alphabet='rn,;\t"\n\r .-0123456789%=#é', max_size=80).map(lambda tail: "r,n\n" + tail))
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_any_text_below_a_header_gives_problems_or_its_values(text):
     check(text.encode())

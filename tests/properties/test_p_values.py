@@ -13,7 +13,7 @@ from alliance_meta.core.p_values.p_curve import p_curve
 from alliance_meta.core.p_values.p_uniform import p_uniform, p_uniform_star
 from alliance_meta.core.p_values.z_curve import densities, mixture_weights, z_curve
 
-SOME = settings(max_examples=25)
+SOME = settings(max_examples=15)
 CRITICAL = critical_value(0.95, None)
 seeds = st.integers(0, 2**32 - 1)
 

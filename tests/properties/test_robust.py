@@ -19,7 +19,7 @@ from alliance_meta.errors import AllianceMetaWarning
 pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")
 
 TYPES = ("CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3")
-FEW = settings(max_examples=25)
+FEW = settings(max_examples=12)
 seeds = st.integers(0, 2**32 - 1)
 
 

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 OPEN = {"(": ")", "[": "]", "{": "}"}
 TOKEN = re.compile(
@@ -46,7 +47,7 @@ def missing_packages(packages: tuple[str, ...]) -> str:
     return f"R lacks {', '.join(lacking)}" if lacking else ""
 
 
-def run(code: str, folder: Path) -> list[list[list[float]]]:
+def run(code: str, folder: Path) -> list[Any]:
     """Run R code; return estimate, standard error and degrees of freedom of each model that it fits."""
     (folder / "code.R").write_text(SHOW + _shown(code), encoding="utf-8")
     done = subprocess.run(["Rscript", "code.R"], cwd=folder, capture_output=True, text=True, check=False)

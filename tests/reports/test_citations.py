@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from alliance_meta.notes import Measure, Tau2Method
-from alliance_meta.reporting.references import method_keys, reference_list
+from alliance_meta.reporting.text.references import method_keys, reference_list
 
 
 @pytest.mark.parametrize("method", get_args(Tau2Method))

@@ -47,3 +47,14 @@ def test_a_figure_without_a_description_is_refused(reports: dict[str, Report]) -
                 del block["title"]
     with pytest.raises(CannotRunError, match="typst could not set the PDF"):
         render_pdf(view, pages)
+
+
+def test_each_page_of_a_figure_has_its_own_description(reports: dict[str, Report]) -> None:
+    report = reports["alliance-abstracts"]
+    view = make_view(json.loads(json.dumps(report.results)))
+    name = next(block["id"] for one in view["sections"] for block in one["blocks"] if block["type"] == "figure")
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><desc id="d">Page {} of A &amp; B</desc></svg>'
+    others = {key: drawn.pages for key, drawn in draw_figures(report.results).items()}
+    pdf = plain(render_pdf(view, {**others, name: (svg.format(1), svg.format("2"))}))
+    for words in (". Page 1 of A & B", ", page 2. Page 2 of A & B"):
+        assert words.encode() in pdf or words.encode("utf-16-be") in pdf

@@ -17,6 +17,7 @@ DATA = Path(__file__).parents[2] / "data"
 # metafor's searches stop at 1e-5 of the likelihood's slope; standard errors follow tau2.
 SEARCHES = 2e-4
 RUN = ("metafor", "clubSandwich", "robumeta")
+FITTED = ("alliance-abstracts", "relationship-2011", "relationship-bayes", "relationship-raters")
 
 
 def blocks(report: Report) -> Iterator[dict[str, Any]]:
@@ -30,6 +31,10 @@ def blocks(report: Report) -> Iterator[dict[str, Any]]:
                 yield from walk(inner)
 
     return walk(report.results["sections"])
+
+
+def source_of(block: dict[str, Any]) -> str:
+    return str(block["label"]).removeprefix("R code for ")
 
 
 def fitted(report: Report, source: str) -> list[Any]:
@@ -49,24 +54,36 @@ def test_every_block_is_r(reports: dict[str, Report], name: str) -> None:
     assert bool(found) == bool(reports[name].results["analyses"])
 
 
-@pytest.mark.reference
-@pytest.mark.parametrize(
-    "name", ["alliance-abstracts", "relationship-2011", "relationship-bayes", "relationship-raters"]
-)
-def test_r_gives_the_numbers_of_the_report(reports: dict[str, Report], name: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def in_r(reports: dict[str, Report], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """The models of every report's R code, by one run of R: it takes longer to start than to fit."""
     if why := missing_packages(RUN):
         pytest.skip(why)
-    for block in blocks(reports[name]):
-        source = str(block["label"]).removeprefix("R code for ")
-        shutil.copy(next(DATA.rglob(source)), tmp_path)
-        theirs, ours = run(without_bayes(block["text"]), tmp_path), fitted(reports[name], source)
-        assert len(theirs) == len(ours) > 0
-        for rows, (estimate, se, ddf) in zip(theirs, ours, strict=True):
-            b, error, df = np.array(rows, dtype=float).T
-            assert b == pytest.approx(np.array(estimate), rel=SEARCHES, abs=1e-6)
-            assert error == pytest.approx(np.array(se), rel=SEARCHES)
-            said = [np.nan if isinstance(one, dict) else one for one in ddf]
-            assert df == pytest.approx(np.array(said), rel=1e-3, nan_ok=True)
+    folder, codes = tmp_path_factory.mktemp("r"), []
+    for name in FITTED:
+        for block in blocks(reports[name]):
+            shutil.copy(next(DATA.rglob(source_of(block))), folder)
+            codes.append(f"rm(list=setdiff(ls(), 'show_fit'))\n{without_bayes(block['text'])}")
+        codes.append('cat("FIT null\\n")')
+    found, parts = run("\n".join(codes), folder), []
+    while found:
+        end = found.index(None)
+        parts.append(found[:end])
+        found = found[end + 1 :]
+    return dict(zip(FITTED, parts, strict=True))
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", FITTED)
+def test_r_gives_the_numbers_of_the_report(reports: dict[str, Report], in_r: dict[str, list[Any]], name: str) -> None:
+    ours = [fit for block in blocks(reports[name]) for fit in fitted(reports[name], source_of(block))]
+    assert len(in_r[name]) == len(ours) > 0
+    for rows, (estimate, se, ddf) in zip(in_r[name], ours, strict=True):
+        b, error, df = np.array(rows, dtype=float).T
+        assert b == pytest.approx(np.array(estimate), rel=SEARCHES, abs=1e-6)
+        assert error == pytest.approx(np.array(se), rel=SEARCHES)
+        said = [np.nan if isinstance(one, dict) else one for one in ddf]
+        assert df == pytest.approx(np.array(said), rel=1e-3, nan_ok=True)
 
 
 def without_bayes(code: str) -> str:

@@ -17,8 +17,8 @@ import alliance_meta.reporting
 from alliance_meta.reporting import build_report, words
 from alliance_meta.reporting.html import number_blocks
 from alliance_meta.reporting.spec import Concern, Judgement, Suspicion
-from alliance_meta.reporting.standards import ITEMS, MARS
 from alliance_meta.reporting.starter import BY, HEAD, PROSE, REST
+from alliance_meta.reporting.text.standards import ITEMS, MARS
 from alliance_meta.reporting.words import read_catalogue, speaking, tr
 from alliance_meta.reporting.words.sentences import in_language
 from alliance_meta.sensitivity.batteries.scenarios import KINDS

@@ -100,12 +100,12 @@ def test_no_subset_is_run(canary, payload: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["formula", "subset"])
-def test_ten_thousand_expressions_outside_the_language_are_refused_unread(canary, kind: str) -> None:
+def test_thousands_of_expressions_outside_the_language_are_refused_unread(canary, kind: str) -> None:
     parse_formula("center(year)", where="mods")
     select_rows("year > 2000", FRAME)
     passed = []
     with nothing_runs():
-        for text in generated(kind, 5000, seed=13):
+        for text in generated(kind, 2000, seed=13):
             try:
                 if kind == "formula":
                     checked = parse_formula(canary(text), where="mods")

@@ -14,9 +14,9 @@ def _told(seed: int, wrong: dict[int, str]) -> str:
     return "\n".join(f"case {number}: {reason}\n{fuzz.made(seed, number)}" for number, reason in wrong.items())
 
 
-def test_a_minute_of_made_up_files_breaks_nothing() -> None:
+def test_a_hundred_and_fifty_made_up_files_break_nothing() -> None:
     seconds = float(os.environ.get("FUZZ_SECONDS", "25"))
-    count, wrong = fuzz.run(seed=13, seconds=seconds, most=400)
+    count, wrong = fuzz.run(seed=13, seconds=seconds, most=150)
     assert count > 5
     assert wrong == {}, _told(13, wrong)
 

@@ -285,7 +285,8 @@ def test_something_else_than_effects():
 
 @pytest.mark.parametrize("how", HOWS)
 def test_two_hundred_thousand_effects(rng, how):
-    k = 200_000
+    # The slowest way stands for the others, which get a tenth.
+    k = 200_000 if how == "CS" else 20_000
     study = rng.permutation(np.repeat(np.arange(k // 4), 4))
     es = EffectSizes.from_arrays(
         rng.normal(0.2, 0.1, k),

@@ -113,9 +113,8 @@ FOLDERS = sorted({path.parent for path in PACKAGE.rglob("*.py")})
 MOST_MODULES = 20
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_a_folder_can_be_taken_in_at_a_glance(folder: Path) -> None:
-    assert modules_in(folder) <= MOST_MODULES
+def test_a_folder_can_be_taken_in_at_a_glance() -> None:
+    assert [folder for folder in FOLDERS if modules_in(folder) > MOST_MODULES] == []
 
 
 def test_no_module_is_called_as_a_test_is() -> None:
@@ -127,16 +126,15 @@ def test_every_module_belongs_to_a_layer() -> None:
     assert {"core", "effects", "models", "plots", "reporting"} <= {module.split(".")[1] for module in MODULES}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_only_from_earlier_layers(module: str) -> None:
-    own = module.split(".")[1]
+def test_imports_only_from_earlier_layers() -> None:
     wrong = []
-    for name in imports()[module]:
-        package, _, rest = name.partition(".")
-        if package == "alliance_meta" and rest != "__version__":
-            part = rest.split(".")[0]
-            if part not in LAYER or not may_import(own, part):
-                wrong.append(name)
+    for module in MODULES:
+        for name in imports()[module]:
+            package, _, rest = name.partition(".")
+            if package == "alliance_meta" and rest != "__version__":
+                part = rest.split(".")[0]
+                if part not in LAYER or not may_import(module.split(".")[1], part):
+                    wrong.append((module, name))
     assert wrong == []
 
 
@@ -150,15 +148,16 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.split(".")[1] == "core"])
-def test_core_knows_only_numpy_and_scipy(module: str) -> None:
-    roots = {name.split(".")[0] for name in imports()[module]}
-    assert roots <= {*sys.stdlib_module_names, "numpy", "scipy", "alliance_meta"}
+def test_core_knows_only_numpy_and_scipy() -> None:
+    core = [module for module in MODULES if module.split(".")[1] == "core"]
+    roots = {(module, name.split(".")[0]) for module in core for name in imports()[module]}
+    known = {*sys.stdlib_module_names, "numpy", "scipy", "alliance_meta"}
+    assert {one for one in roots if one[1] not in known} == set()
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_module_draws_through_global_state(module: str) -> None:
-    assert [name for name in imports()[module] if name.startswith(("matplotlib.pyplot", "pylab"))] == []
+def test_no_module_draws_through_global_state() -> None:
+    found = [(module, name) for module in MODULES for name in imports()[module]]
+    assert [one for one in found if one[1].startswith(("matplotlib.pyplot", "pylab"))] == []
 
 
 def test_arviz_is_behind_one_module() -> None:
@@ -206,6 +205,7 @@ def test_asking_for_the_name_of_a_structure_is_found() -> None:
 
 def test_only_structures_know_their_names() -> None:
     """What is true of a covariance structure is an attribute or a method of it."""
-    trees = {module: ast.parse(path.read_text("utf-8")) for module, path in PATHS.items()}
-    asking = {module for module, tree in trees.items() if asks_for_the_name_of_a_structure(tree)}
+    texts = {module: path.read_text("utf-8") for module, path in PATHS.items()}
+    named = {module: ast.parse(text) for module, text in texts.items() if "struct" in text}
+    asking = {module for module, tree in named.items() if asks_for_the_name_of_a_structure(tree)}
     assert asking == {"alliance_meta.core.mixed.covariance"}

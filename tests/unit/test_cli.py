@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 
 from alliance_meta import __version__, list_datasets
 from alliance_meta.cli import main
+from alliance_meta.cli.fit import LAYOUTS
 from alliance_meta.errors import CannotRunError
+from alliance_meta.plots.forests.styles import LayoutName
+from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
 
 SHEET = """study,year,r,n,rater,setting
 Ada,2001,.31,48,client,outpatient
@@ -63,10 +67,9 @@ def names_in(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     ("args", "code"),
-    [(["--help"], 0), (["check", "coding.csv"], 0), (["check", "none.csv"], 2), (["fit", "bad.csv"], 1)],
+    [(["--help"], 0), (["check", "none.csv"], 2)],
 )
 def test_a_process_ends_with_the_exit_code_and_no_traceback(folder, args, code):
-    (folder / "bad.csv").write_text(SHEET.replace(".31", "31%"))
     done = subprocess.run([sys.executable, "-m", "alliance_meta.cli", *args], capture_output=True, text=True)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
@@ -93,7 +96,7 @@ def test_help_lists_the_commands_that_work_and_no_others(run):
     assert code == 0
     commands = {line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.startswith("  ")}
     analysis = {"bias", "fit", "sensitivity", "report", "new-report", "reproduce", "match", "consistency", "claims"}
-    assert commands == {"template", "codebook", "check", "convert", "data", "Exit", *EXCHANGE} | analysis
+    assert commands == {"template", "codebook", "check", "convert", "data", "explore", "Exit", *EXCHANGE} | analysis
 
 
 @pytest.mark.parametrize(
@@ -386,9 +389,13 @@ def test_what_is_not_there_could_not_run(folder, run, source, message):
 
 
 def test_shaping_a_plot_that_is_not_drawn_is_said(folder, run):
-    code, _, err = run("fit", "coding.csv", "--by", "rater")
-    assert code == 2
-    assert "add --forest FILE" in err
+    for option, value in (("--by", "rater"), ("--layout", "apa")):
+        code, _, err = run("fit", "coding.csv", option, value)
+        assert code == 2
+        assert "add --forest FILE" in err
+    code, _, err = run("fit", "coding.csv", "--forest", "f.svg", "--layout", "apaa")
+    assert (code, "did you mean 'apa'" in err) == (2, True)
+    assert LayoutName == LAYOUTS
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -399,11 +406,32 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(folder, run):
     assert "cannot be written to" in err
 
 
+def test_many_rows_are_drawn_as_pages(folder, run, monkeypatch):
+    small = Pages(NotebookFigure.for_plot(1, 1, {}) for _ in range(2))
+    monkeypatch.setattr("alliance_meta.plots.forest_pages", lambda fit, **data: small)
+    pages = ["forest.png", "forest-2.png"]
+    code, _, err = run("fit", "coding.csv", "--forest", "forest.png")
+    assert (code, err.splitlines()[-2:]) == (0, [f"written: {name}" for name in pages])
+    assert names_in(folder) == {"coding.csv", *pages}
+    code, _, err = run("fit", "coding.csv", "--forest", "forest.pdf")
+    assert (code, err.splitlines()[-1]) == (0, "written: forest.pdf")
+    assert re.findall(rb"/Type /Pages .*?/Count (\d+)", (folder / "forest.pdf").read_bytes(), re.DOTALL) == [b"2"]
+
+
+def test_dependent_effects_are_drawn_by_level(folder, run):
+    code, _, err = run(
+        "fit", "crede2010", "--subset", "n < 60", "--forest", "forest.svg", "--by", "criterion", "--layout", "jama"
+    )
+    assert code == 0, err
+    text = (folder / "forest.svg").read_text()
+    assert re.search(r"<desc[^>]*>.*By criterion: gpa: Subtotal \(3 studies\) \.\d\d \[.*; one model with", text)
+
+
 def test_a_plot_that_fails_leaves_no_table(folder, run, monkeypatch):
     def fail(*args: Any, **options: Any) -> bytes:
         raise CannotRunError("no ink")
 
-    monkeypatch.setattr("alliance_meta.cli.fit._drawing", fail)
+    monkeypatch.setattr("alliance_meta.cli.fit._drawings", fail)
     code, out, err = run("fit", "coding.csv", "--forest", "forest.svg", "--out", "fit.csv")
     assert (code, out, err) == (2, "", "error: no ink\n")
     assert names_in(folder) == {"coding.csv"}

@@ -42,7 +42,7 @@ def test_ranges_that_touch_meet_and_others_do_not() -> None:
     st.floats(0, 1),
     st.floats(0, 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_the_range_of_a_monotone_formula_holds_every_value_within(r, wide, s, narrow, share1, share2) -> None:
     def limit(e, se):
         return np.tanh(np.arctanh(e) - 1.96 * se)
@@ -115,7 +115,7 @@ def test_columns_are_known_by_their_usual_names(column, name) -> None:
 
 
 @given(st.floats(-0.5, 0.8), st.floats(0.02, 0.15), st.integers(2, 3), st.integers(3, 60), st.sampled_from("zrt"))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_whatever_is_computed_and_rounded_is_consistent(r, se, decimals, k, way) -> None:
     """The check never accuses a result that was computed by one of its own readings and rounded."""
     quantile = stats.t.ppf(0.975, k - 1) if way == "t" else stats.norm.ppf(0.975)
@@ -259,7 +259,7 @@ PIECES = (
 
 
 @given(st.lists(st.sampled_from(PIECES.split("|")), max_size=40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_no_text_breaks_the_scanner(pieces) -> None:
     report = am.evidence.scan_text("".join(pieces))
     assert len(report.tidy()) == len(report.checks)
@@ -269,7 +269,7 @@ NUMBERS = st.sampled_from(["0", "1", "-1", ".00", "1.00", "-.99", "< .001", "> .
 
 
 @given(st.dictionaries(st.sampled_from(sorted(QUANTITIES)), NUMBERS), st.sampled_from(["", "r", "z", "d", "OR"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=90, deadline=None)
 def test_no_numbers_break_the_rules(numbers, metric) -> None:
     for check in am.consistency(numbers, metric=metric).checks:
         assert check.verdict

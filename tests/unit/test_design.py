@@ -159,7 +159,7 @@ def test_means_and_subgroups_follow_the_order_of_categories():
     es = EffectSizes.from_arrays(np.linspace(-0.6, 0.9, 8), np.full(8, 0.02), mods=mods, measure="ZCOR")
     means = marginal_means(RandomEffectsModel(es, mods="rater").fit(), "rater").tidy()
     assert list(means.index) == ["therapist", "observer", "client"]
-    assert list(subgroups(RandomEffectsModel(es).fit(), by="rater").fits) == ["therapist", "observer", "client"]
+    assert list(subgroups(RandomEffectsModel(es).fit(), by="rater").rows) == ["therapist", "observer", "client"]
 
 
 @pytest.mark.parametrize("mods", ["session number", "session number + year", "Q('session number')"])

@@ -316,13 +316,13 @@ PLOTS = {
     "means": lambda result: plots.means(moderators.marginal_means(result, "arm")),
     "profile": lambda result: plots.profile(result),
     "profiles": lambda result: plots.profiles(result, points=5),
-    "influence": lambda result: plots.influence(sensitivity.influence(result, by="study")),
-    "cumulative": lambda result: plots.cumulative(sensitivity.cumulative(result), term=result.names[-1]),
+    "influence": lambda result: plots.influence_data(sensitivity.influence(result, by="study")),
+    "cumulative": lambda result: plots.cumulative_data(sensitivity.cumulative(result), term=result.names[-1]),
     "posterior": lambda result: plots.posterior(result),
     "pairwise": lambda result: moderators.pairwise(result, "arm"),
     "slopes": lambda result: moderators.marginal_slopes(result, "year"),
     "vif": lambda result: moderators.vif(result),
-    "leave_one_out": lambda result: plots.leave_one_out(sensitivity.leave_one_out(result), term=result.names[-1]),
+    "leave_one_out": lambda result: plots.leave_one_out_data(sensitivity.leave_one_out(result), term=result.names[-1]),
     "loo": lambda result: result.loo() if hasattr(result, "loo") else None,
     "true_effects": lambda result: am.models.true_effects(result),
     "hettest": lambda result: sensitivity.hettest(result),
@@ -338,6 +338,54 @@ def test_what_applies_is_drawn_and_all_else_refused_in_one_sentence(name, questi
         drawn = one_sentence(lambda: PLOTS[question](get(name, mods)))
     if isinstance(drawn, matplotlib.figure.Figure):
         assert plots.figure_bytes(drawn, format="png", dpi=40)[1:4] == b"PNG"
+
+
+LIMITS = ["yi", "ci_lb", "ci_ub"]
+
+
+def tabled(result, name="mu"):
+    """Return estimate and interval of the only coefficient, or of the mean, as `tidy` has them."""
+    found = result.tidy()
+    if name in found.index:
+        return found.loc[name, ["median", "ci_lb", "ci_ub"]].to_numpy(dtype=float)
+    return found.iloc[0][["estimate", "ci_lb", "ci_ub"]].to_numpy(dtype=float)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_the_interval_drawn_is_the_interval_tabled(name):
+    """Of every class: the last diamond is `tidy` and `predict`, the prediction interval is that of `predict`."""
+    result = get(name)
+    drawn = plots.forest_data(result)
+    expected = result.predict().iloc[0]
+    mean = drawn[drawn["kind"] == "summary"].iloc[-1][LIMITS].to_numpy(dtype=float)
+    np.testing.assert_allclose(mean, expected[["pred", "ci_lb", "ci_ub"]].to_numpy(dtype=float), rtol=1e-10)
+    np.testing.assert_allclose(mean, tabled(result), rtol=1e-10)
+    ends = drawn.loc[drawn["kind"] == "prediction", ["pi_lb", "pi_ub"]].to_numpy(dtype=float)
+    if len(ends):
+        np.testing.assert_allclose(ends[0], expected[["pi_lb", "pi_ub"]].to_numpy(dtype=float), rtol=1e-10)
+    text = plots.forests.parts.effect_text("ZCOR", drawn[drawn["kind"] == "summary"].iloc[-1])
+    assert text in drawn.attrs["description"]
+
+
+@pytest.mark.parametrize("name", [name for name in FITS if name not in (*TAKE_NO_MODERATORS, *NEVER_ALIASED)])
+def test_level_means_drawn_are_those_of_one_model(name):
+    """Subgroups of a fit without moderators are the means of that with the moderator, which draws the same."""
+    moderated = get(name, "arm")
+    expected = moderated.predict({"arm": ["x", "y"]})[["pred", "ci_lb", "ci_ub"]].to_numpy(dtype=float)
+    own = plots.forest_data(moderated)
+    np.testing.assert_allclose(own.loc[own["kind"] == "fitted", LIMITS].to_numpy(dtype=float), expected, rtol=1e-10)
+    drawn = one_sentence(lambda: plots.forest_data(get(name), by="arm"))
+    if drawn is None:
+        assert name in NO_SUBGROUPS
+        return
+    found = drawn.loc[drawn["kind"] == "subgroup", LIMITS].to_numpy(dtype=float)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    stat, df, p = (getattr(moderated, one) for one in ("QM", "QMdf", "QMp"))
+    line = f"Test for subgroup differences: {plots.forests.parts.test_text(stat, df, p)}; "
+    assert any(one.startswith(line) for one in drawn.attrs["bottom"])
+
+
+NO_SUBGROUPS = ("ExactCorrelationResults", "BayesianResults", "BayesianMultilevelResults", "SampledPosterior")
 
 
 def test_what_is_not_a_fit_is_refused_too():

@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import warnings
+from importlib import import_module
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -72,6 +74,7 @@ def test_data_load_from_the_wheel_alone(wheel: ZipFile, tmp_path: Path) -> None:
 
 
 def test_pymc_and_arviz_fit_together() -> None:
-    program = "import pymc, arviz; print(pymc.__version__.split('.')[0], arviz.__version__.split('.')[0])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == (["6", "1"] if sys.version_info >= (3, 12) else ["5", "0"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [import_module(name).__version__.split(".")[0] for name in ("pymc", "arviz")]
+    assert found == (["6", "1"] if sys.version_info >= (3, 12) else ["5", "0"])

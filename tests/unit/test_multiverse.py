@@ -143,13 +143,28 @@ def agree(found: Multiverse, table: pd.DataFrame, *, every: int = 1) -> int:
     return seen
 
 
-def test_every_specification_is_the_fit_that_a_user_would_make():
+# Choices that meet each other in every pair: all at once are thousands.
+PAIRS: list[dict[str, list[Any]]] = [
+    {name: EVERYTHING[name] for name in ("effects", "measure", "outliers")}
+    | {"dependence": ["CHE", "RVE CORR", "mean"]},
+    {name: EVERYTHING[name] for name in ("dependence", "rho", "estimator", "inference")} | {"outliers": [None]},
+    {
+        "effects": EVERYTHING["effects"][1:],
+        "dependence": ["independent", "CHE"],
+        "measure": ["COR AV"],
+        "estimator": ["PM", "SJ"],
+        "inference": ["adhoc", "t"],
+    },
+]
+
+
+@pytest.mark.parametrize(("at", "every"), [(0, 5), (1, 7), (2, 3)])
+def test_every_specification_is_the_fit_that_a_user_would_make(at, every):
     table = sheet()
-    choices = EVERYTHING | {"moderators": ["1"]}
-    found = multiverse(table, choices=choices, level=0.9)
-    frame = found.tidy()
-    assert set(frame["dependence"]) == {*(way.label for way in WAYS.values()), "–"}
-    assert agree(found, table, every=29) > 120
+    found = multiverse(table, choices=PAIRS[at], level=0.9)
+    if at == 1:
+        assert set(found.tidy()["dependence"]) == {way.label for way in WAYS.values()}
+    assert agree(found, table, every=every) > 5
 
 
 def test_so_are_those_with_moderators():
@@ -159,7 +174,7 @@ def test_so_are_those_with_moderators():
         "inference": ["CR2", "knha", "z"], "effects": [None, {"pick": "lowest"}],
     }  # fmt: skip
     found = multiverse(table, choices=choices)
-    assert agree(found, table) > 60
+    assert agree(found, table, every=2) > 30
 
 
 def test_a_correction_for_bias_is_what_its_function_says():
@@ -211,8 +226,9 @@ SMALL: dict[str, list[Any]] = {
     "estimator": ["REML", "PM"],
     "inference": ["CR2", "knha"],
 }
+TINY = {name: SMALL[name] for name in ("rho", "moderators", "outliers")} | {"dependence": ["CHE", "mean"]}
 # A file that another process and this one cut alike.
-SMALL_PART = 6
+SMALL_PART = 3
 
 
 @pytest.fixture
@@ -221,20 +237,20 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(place: Path | None = None, *, null: int = 1, **options: Any) -> Multiverse:
-    return multiverse(sheet(9), choices=SMALL, keep=place, null=null, seed=7, **options)
+    return multiverse(sheet(9), choices=TINY, keep=place, null=null, seed=7, **options)
 
 
 @pytest.mark.usefixtures("small_parts")
 def test_any_number_of_workers_gives_the_same_to_the_last_bit(tmp_path):
     files = []
-    for cores in (None, 1, 2, 4):
+    for cores in (1, 3):
         place = tmp_path / f"{cores}.jsonl"
         run(place, cores=cores)
         files.append(place.read_bytes())
     assert len(set(files)) == 1
-    assert files[0].count(b"\n") > 60
+    assert files[0].count(b"\n") > 3 * SMALL_PART
     with joblib.parallel_backend("threading", n_jobs=2):
-        assert run(tmp_path / "threads.jsonl").to_dict() == run(cores=1).to_dict()
+        assert run(tmp_path / "threads.jsonl").to_dict() == run().to_dict()
     assert (tmp_path / "threads.jsonl").read_bytes() == files[0]
 
 
@@ -245,14 +261,14 @@ from alliance_meta.sensitivity.forking import multiverses
 multiverses.PART = {part}
 from tests.unit.test_multiverse import run
 print("ready", flush=True)
-run(sys.argv[1], null=6)
+run(sys.argv[1], null=12)
 """
 
 
 @pytest.mark.usefixtures("small_parts")
 def test_killed_and_started_again_it_writes_the_same_bytes(tmp_path):
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
-    full = run(whole, null=6)
+    full = run(whole, null=12)
     order = [sys.executable, "-c", KILLED.format(part=SMALL_PART), str(cut)]
     with subprocess.Popen(order, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
@@ -264,7 +280,7 @@ def test_killed_and_started_again_it_writes_the_same_bytes(tmp_path):
     half = cut.read_bytes()
     assert whole.read_bytes().startswith(half)
     assert 0 < len(half) < whole.stat().st_size
-    again = run(cut, null=6)
+    again = run(cut, null=12)
     assert cut.read_bytes() == whole.read_bytes()
     assert again.to_dict() == full.to_dict()
 
@@ -274,7 +290,7 @@ def test_it_goes_on_from_wherever_a_file_was_cut(tmp_path, monkeypatch):
     place = tmp_path / "kept.jsonl"
     full = run(place)
     data = place.read_bytes()
-    for length in (0, 80, len(data) // 2, len(data) - 1, len(data)):
+    for length in (80, len(data) // 2, len(data) - 1):
         place.write_bytes(data[:length])
         assert run(place).to_dict() == full.to_dict()
         assert place.read_bytes() == data
@@ -394,13 +410,16 @@ def test_shares_of_an_incomplete_grid_are_those_of_r():
 
 
 def test_the_null_curve_is_seeded_and_finds_what_is_there():
-    strong = multiverse(sheet(), choices={"rho": [0.6, 0.4]}, null=60, seed=1)
+    strong = multiverse(sheet(), choices={"rho": [0.6, 0.4]}, null=40, seed=1)
     test = strong.null_test()
     assert list(test.index) == ["median", "significant", "z"]
     assert test.loc[["median", "z"], "pval"].max() < 0.05
-    assert multiverse(sheet(), choices={"rho": [0.6, 0.4]}, null=60, seed=1).to_dict() == strong.to_dict()
+    again = multiverse(sheet(), choices={"rho": [0.6, 0.4]}, null=3, seed=1)
+    assert strong.null is not None
+    assert again.null is not None
+    pd.testing.assert_frame_equal(again.null, strong.null.iloc[:3], check_exact=True)
     nothing = sheet().assign(r=np.tanh(np.random.default_rng(3).normal(0, 0.2, len(sheet()))).round(3))
-    weak = multiverse(nothing, choices={"rho": [0.6, 0.4]}, null=60, seed=1)
+    weak = multiverse(nothing, choices={"rho": [0.6, 0.4]}, null=40, seed=1)
     assert weak.null_test()["pval"].min() > 0.05
     with pytest.raises(InputError, match="null=200 and a seed"):
         multiverse(sheet(), choices={"rho": [0.6]}).null_test()
@@ -408,14 +427,14 @@ def test_the_null_curve_is_seeded_and_finds_what_is_there():
 
 def test_the_null_curve_is_the_curve_of_the_effects_with_signs_of_studies_flipped():
     table = sheet()
-    found = multiverse(table, choices=SMALL, null=4, seed=2)
+    found = multiverse(table, choices=TINY, null=3, seed=2)
     assert found.null is not None
     labels = sorted(set(am.escalc(table).study_id))
-    for draw in range(4):
+    for draw in range(3):
         rng = np.random.default_rng(np.random.SeedSequence(2, spawn_key=(draw,)))
         signs = dict(zip(labels, 1.0 - 2.0 * rng.integers(0, 2, len(labels)), strict=True))
         turned = table.assign(r=table["r"] * [signs[study] for study in am.escalc(table).study_id])
-        curve = multiverse(turned, choices=SMALL).tidy()
+        curve = multiverse(turned, choices=TINY).tidy()
         r = curve.loc[curve["why"] == "", "r"].astype(float)
         assert found.null.loc[draw, "median"] == pytest.approx(r.median(), rel=10 * ITERATIVE)
 

@@ -40,7 +40,7 @@ def over_tau(tau, function):
 def test_a_new_study_by_adaptive_quadrature(tau):
     found = prior_predictive(mu_prior=priors.Normal(0.1, 0.5), tau_prior=tau, n=40, scale="z")
     for name, v in (("theta_new", 0.0), ("yi", 1 / 37)):
-        for x in (-0.7, 0.05, 0.4):
+        for x in (-0.7, 0.4):
             expected = over_tau(tau, lambda t, x=x, v=v: stats.norm.cdf(x, 0.1, np.sqrt(0.25 + t**2 + v)))
             assert float(found.prior(name).cdf(x)) == pytest.approx(expected, abs=QUADRATURE)
 

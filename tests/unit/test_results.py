@@ -302,10 +302,14 @@ def test_subgroups_with_one_effect_and_with_one_level(rng):
         rng.normal(0.2, 0.6, 9), [0.02] * 9, mods={"rater": ["a"] * 8 + ["b"], "one": ["x"] * 9}
     )
     fit = RandomEffectsModel(es).fit()
-    parts = subgroups(fit, by="rater")
+    parts = subgroups(fit, by="rater", tau2="separate")
     assert parts.fits["b"].k == 1
-    assert parts.notes[0].message == "rater: b has one effect; no variance between studies can be seen there."
+    alone = "rater: b has one effect; no variance between studies can be seen there"
+    assert parts.notes[0].message == f"{alone}."
     assert parts.tidy().loc["b", "estimate"] == es.yi[8]
+    shared = subgroups(fit, by="rater")
+    assert shared.notes[0].message == f"{alone}, and the interval rests on that of the other levels."
+    assert shared.tidy().loc["b", "tau2"] == shared.model.tau2 > 0
     with pytest.raises(InputError, match="'one' has one level"):
         subgroups(fit, by="one")
     with pytest.raises(InputError, match="subgroups need a model without moderators"):

@@ -325,3 +325,12 @@ def test_nearly_known_from_one_cluster_is_not_known_from_it_alone(elsewhere, alo
     if alone:
         assert first.tolist() == [0]
         np.testing.assert_allclose(np.abs(direction), [[0.0, 1.0]], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.AllianceMetaWarning")
+def test_a_level_of_one_study_is_predicted_without_a_warning_of_numpy():
+    es = am.escalc(am.load_dataset("relationship_dependent_effects"))
+    raters = es.moderators["rater"]
+    rows = [np.flatnonzero(raters == rater)[:most] for rater, most in (("client", 3), ("observer", 2))]
+    predicted = am.che(es.take(np.concatenate(rows)), mods="rater").predict({"rater": ["client", "observer"]})
+    assert predicted["se"].isna().tolist() == [False, True]

@@ -199,8 +199,8 @@ LONG = {
 @pytest.mark.parametrize("name", LONG)
 def test_the_time_of_the_scanner_is_linear_in_the_text(name):
     text = LONG[name]
-    half = min(_seconds(text[: len(text) // 4]) for _ in range(3))
-    assert min(_seconds(text) for _ in range(3)) < 12 * half + 0.2
+    half = min(_seconds(text[: len(text) // 4]) for _ in range(2))
+    assert min(_seconds(text) for _ in range(2)) < 12 * half + 0.2
 
 
 def _seconds(text: str) -> float:
@@ -209,9 +209,9 @@ def _seconds(text: str) -> float:
     return time.perf_counter() - start
 
 
-def test_thirty_thousand_results_in_one_line_are_read():
-    report = scan_text("".join(f"t({10 + i % 90}) = 2.{i % 100:02d}, p=.03; " for i in range(30_000)))
-    assert len(report.checks) == len(report.results) == 30_000
+def test_ten_thousand_results_in_one_line_are_read():
+    report = scan_text("".join(f"t({10 + i % 90}) = 2.{i % 100:02d}, p=.03; " for i in range(10_000)))
+    assert len(report.checks) == len(report.results) == 10_000
 
 
 def test_what_no_paper_is_long_enough_for_is_refused(monkeypatch, tmp_path):

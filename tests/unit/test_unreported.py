@@ -123,9 +123,9 @@ class TestLikelihood:
 
     def test_it_recovers_the_truth_where_the_usual_ways_do_not(self):
         plan = Plan(30, Whole(1, 1), Whole(20, 200, True), 0.2, 0.1, 0.0, 0.0, unreported=0.7)
-        simulated = simulate(plan, replicates=300, seed=1)
+        simulated = simulate(plan, replicates=150, seed=1)
         found = []
-        for b in range(300):
+        for b in range(150):
             rows = simulated.replicate == b
             y, v, n, gone = (getattr(simulated, name)[rows] for name in ("y", "v", "n", "unreported"))
             t = special.stdtrit(n[gone] - 2.0, 0.975)
@@ -137,7 +137,7 @@ class TestLikelihood:
             left, usual = core.fit(core.Bounded(y[~gone], v[~gone], none, none, none)), core.fit(zero)
             found.append((likely.mu, left.mu, usual.mu, (likely.mu - 0.2) / np.sqrt(likely.variance)))
         likely, left, usual, z = np.array(found).T
-        assert abs(likely.mean() - 0.2) < 4 * likely.std() / np.sqrt(300)
+        assert abs(likely.mean() - 0.2) < 4 * likely.std() / np.sqrt(150)
         assert left.mean() > 0.24
         assert usual.mean() < 0.17
         assert 0.9 < z.std() < 1.15

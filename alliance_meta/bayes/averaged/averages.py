@@ -61,9 +61,7 @@ class BinnedMarginal(Marginal):
     first: float
     second: float
 
-    @property
-    def _lowest(self) -> float:
-        return 0.0
+    _lowest = 0.0
 
     def _expect(self, order: int) -> float:
         return self.first if order == 1 else float(np.sqrt(max(self.second - self.first**2, 0.0)))
@@ -74,9 +72,6 @@ class BinnedMarginal(Marginal):
     @cached_property
     def _below(self) -> Array:
         return np.append(0.0, np.cumsum(self.mass))
-
-    def _sf(self, x: Array) -> Array:
-        return 1.0 - self._cdf(x)
 
     def _pdf(self, x: Array) -> Array:
         n = len(self.mass)
@@ -95,26 +90,15 @@ class BinnedMarginal(Marginal):
 class AveragedMarginal(Marginal):
     """The posterior of a quantity averaged over models, some of which may say that it has one value exactly.
 
-    Attributes
-    ----------
-    name : str
-    weights : ndarray of shape (m,)
-        Posterior probability of the models that leave the quantity free, part by part.
-    parts : tuple of Marginal
-        Its posterior under these.
-    spike : float
-        Posterior probability that it is exactly `at`; together with the weights 1.
-    at : float
-
     Notes
     -----
     ``pdf`` and ``density`` describe what is not in the spike: they integrate to ``1 - spike``.
     """
 
     name: str
-    weights: Array
-    parts: tuple[Marginal, ...]
-    spike: float = 0.0
+    weights: Array  # (m,): posterior probability of the models that leave the quantity free, part by part
+    parts: tuple[Marginal, ...]  # its posterior under these
+    spike: float = 0.0  # posterior probability that it is exactly `at`; together with the weights 1
     at: float = 0.0
 
     def as_r(self) -> Marginal:

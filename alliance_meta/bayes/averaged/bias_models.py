@@ -161,7 +161,6 @@ PSMA: tuple[BiasModel, ...] = (
     PEESE(5.0, 1 / 4),
 )
 
-
 # Weight functions so much less probable than the best change no printed digit of a publication probability.
 UNLIKELY = 1e-6
 # Other quantities.
@@ -170,21 +169,12 @@ LIGHTEST = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class EnsembleModel:
-    """One model of the ensemble.
-
-    Attributes
-    ----------
-    bias : WeightFunction, PET, PEESE or None
-    effect, heterogeneity : bool
-    prior : float
-        Its prior probability.
-    solved : BiasPosterior
-    """
+    """One model of the ensemble."""
 
     bias: BiasModel | None
     effect: bool
     heterogeneity: bool
-    prior: float
+    prior: float  # its prior probability
     solved: BiasPosterior
 
 
@@ -262,7 +252,7 @@ def _omega_parts(
         if not is_one[i] or logs[i] < least:
             parts.append(None)
         elif j == 0:
-            parts.append(_certain(what))
+            parts.append(AveragedMarginal(what, np.empty(0), (), 1.0, 1.0))
         else:
             if i not in omega:
                 omega[i] = _omega_of(one.solved)
@@ -270,11 +260,6 @@ def _omega_parts(
             first, second = float(posterior.mean[j - 1]), float(posterior.square[j - 1])
             parts.append(BinnedMarginal(what, posterior.mass[j - 1], first, second))
     return parts
-
-
-def _certain(what: str) -> Marginal:
-    """Return the posterior of a probability that is 1 in its weight function."""
-    return AveragedMarginal(what, np.empty(0), (), 1.0, 1.0)
 
 
 def _step(bias: BiasModel | None, p: float) -> int:

@@ -180,7 +180,6 @@ class RobmaResults(Averaged):
         Each model with its posterior.
     level : float
         Probability inside every interval, a fraction.
-    notes : tuple of Note
     """
 
     called = "an average of models of publication bias"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -26,7 +25,7 @@ from alliance_meta.core.bayes.average import SubsetProblem, average_subsets
 from alliance_meta.design import INTERCEPT, Design, design_of
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaWarning, DesignError, InputError
+from alliance_meta.errors import DesignError, InputError, quiet
 from alliance_meta.notes import check_level, merge_notes
 
 MOST = 14
@@ -124,8 +123,7 @@ def average(
     terms = names[len(always) :]
     design = design_of(" + ".join(names) or "1", effects)
     _check_design(design, names)
-    if not design.rows.all():
-        effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
+    effects = design.taking_part(effects)
     refuse_dependent(effects, dependent, "average")
     chosen = choose_priors(design, mu_prior, priors[0], beta_prior)
     given = tuple(one.given(effects.vi) for one in priors)
@@ -189,8 +187,7 @@ def _read_terms(effects: EffectSizes, given: Sequence[str]) -> list[str]:
     """Return the names of terms as the formula spells them."""
     names: list[str] = []
     for one in given:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AllianceMetaWarning)
+        with quiet():
             made = design_of(str(one), effects)
         found = [name for name in made.terms if name != "1"]
         if len(found) != 1:

@@ -20,11 +20,10 @@ from alliance_meta.core.bayes.average import Pairs, SubsetAverage, averaged_dens
 from alliance_meta.core.bayes.integration import NormalMixture
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, Scale
 from alliance_meta.results import wording
-from alliance_meta.results.fit import columns_of
+from alliance_meta.results.fit import Noun, columns_of
 from alliance_meta.tables.document import Document, Kind, Table, cut, table_of
 from alliance_meta.tables.format import brief, factor, fixed, fixed_interval, level_text
 
@@ -98,15 +97,12 @@ def averages_dict(
     """Return settings, statistics and tables of an average as JSON-ready values."""
     tables = {"inclusion": fit.inclusion.reset_index(), "averaged": fit.tidy().reset_index()}
     tables |= {"conditional": fit.tidy(conditional=True).reset_index(), **more}
-    return plain(
-        {
-            "model": model,
-            "statistics": numbers,
-            **{name: columns_of(table) for name, table in tables.items()},
-            "notes": [note.to_dict() for note in fit.notes],
-            "provenance": fit.effects.provenance.to_dict(),
-        }
-    )
+    return {
+        "model": model,
+        "statistics": numbers,
+        **{name: columns_of(table) for name, table in tables.items()},
+        "provenance": fit.effects.provenance.to_dict(),
+    }
 
 
 SHOWN = 8
@@ -192,26 +188,13 @@ def methods(fit: AveragedResults) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ModelSpace:
-    """Which models there are.
+    """Which models there are."""
 
-    Attributes
-    ----------
-    optional : tuple of str
-        What a model may have: ``effect``, if that is in doubt, and the candidates.
-    terms : tuple of str
-        The candidates.
-    number : ndarray of int, shape (m,)
-        Their numbers; bit i stands for ``optional[i]``.
-    has : ndarray of bool, shape (m, len(optional))
-    log_prior : ndarray of shape (1 + T, m)
-        Log prior probabilities, with equal effects and with each of T priors of tau.
-    """
-
-    optional: tuple[str, ...]
-    terms: tuple[str, ...]
-    number: AnyArray
-    has: Mask
-    log_prior: Array
+    optional: tuple[str, ...]  # what a model may have: ``effect``, if that is in doubt, and the candidates
+    terms: tuple[str, ...]  # the candidates
+    number: AnyArray  # (m,): their numbers; bit i stands for ``optional[i]``
+    has: Mask  # (m, len(optional))
+    log_prior: Array  # (1 + T, m): log prior probabilities, with equal effects and with each of T priors of tau
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -236,7 +219,6 @@ class AveragedResults(Averaged):
         The raw arrays.
     level : float
         Probability inside every interval, a fraction.
-    notes : tuple of Note
     """
 
     called = "a Bayesian average of models"
@@ -257,15 +239,10 @@ class AveragedResults(Averaged):
         """Coefficients: ``mu``, the mean effect at the average of the moderators, and the others as in the design."""
         return ("mu", *(name for name in self.design.names if name != INTERCEPT))
 
-    @property
-    def error_bound(self) -> float:
-        """Bound of the relative error of every marginal likelihood."""
-        return self.average.error
-
-    @property
-    def left_out(self) -> float:
-        """Posterior probability of what the mixtures behind estimates and intervals leave out."""
-        return self._pairs.left_out
+    error_bound = Noun[float]("average.error", "Bound of the relative error of every marginal likelihood.")
+    left_out = Noun[float](
+        "_pairs.left_out", "Posterior probability of what the mixtures behind estimates and intervals leave out."
+    )
 
     @property
     def models(self) -> pd.DataFrame:

@@ -35,7 +35,7 @@ from alliance_meta.notes import (
     warn_note,
 )
 from alliance_meta.results import wording
-from alliance_meta.results.fit import columns_of, one_row
+from alliance_meta.results.fit import Noun, columns_of, one_row
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
 
@@ -60,8 +60,6 @@ class BayesianCorrelationResults(Posterior):
     interval : {"eti", "hdi"}
     exact : TabulatedPosterior
         The raw arrays.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     _of_a_point = "a single value has probability 0; state a range"
@@ -83,10 +81,10 @@ class BayesianCorrelationResults(Posterior):
             return NotApplicable("the prior of mu is improper")
         return self.exact.log_marginal
 
-    @property
-    def error_bound(self) -> float:
-        """Estimate of the numerical error of the log marginal likelihood; probabilities are right to its root."""
-        return self.exact.error
+    error_bound = Noun[float](
+        "exact.error",
+        "Estimate of the numerical error of the log marginal likelihood; probabilities are right to its root.",
+    )
 
     def posterior(self, what: str, *, scale: Scale | None = None) -> Marginal:
         """Return the posterior distribution of one quantity.
@@ -205,8 +203,7 @@ class BayesianCorrelationResults(Posterior):
             }
         )
 
-    def document(self) -> Document:
-        """Return what the fit says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         table = self.compare()
         normal, moved = float(table["normal"]["mu"]), -float(table["difference"]["mu"])
         r = self.predict(scale="r").iloc[0]

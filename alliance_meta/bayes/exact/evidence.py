@@ -18,17 +18,9 @@ from alliance_meta.bayes.marginals import INFINITE, Marginal
 from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior
 from alliance_meta.core.bayes.deletion import delete_each
 from alliance_meta.core.bayes.integration import TauDensity
-from alliance_meta.core.bayes.two_level import (
-    LOG_2PI,
-    ExactPosterior,
-    expectation,
-    log_likelihood,
-)
+from alliance_meta.core.bayes.two_level import LOG_2PI, ExactPosterior, expectation, log_likelihood
 from alliance_meta.core.three_level.deletion import MultilevelDeletions, delete_each_of, log_density_of_units
-from alliance_meta.core.three_level.posterior import (
-    solve_multilevel,
-    without_coefficient,
-)
+from alliance_meta.core.three_level.posterior import solve_multilevel, without_coefficient
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable
 from alliance_meta.result import Result
@@ -229,8 +221,7 @@ class LeaveOneOut(Result):
         """
         return self.table.copy()
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         whole = self.table.index.name != "label"
         number = f"{len(self.table)} groups of {self.table.index.name}" if whole else f"k = {len(self.table)}"
         return Document(

@@ -164,9 +164,7 @@ class BayesianModel:
             )
         assert isinstance(self.tau_prior, TauPrior)
         design = design_of(self.mods, self.effects)
-        effects = self.effects
-        if not design.rows.all():
-            effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
+        effects = design.taking_part(self.effects)
         chosen = choose_priors(design, self.mu_prior, self.tau_prior.given(effects.vi), self.beta_prior)
         exact = solve(exact_problem(effects, design, chosen))
         return BayesianResults(

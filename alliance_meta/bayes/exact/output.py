@@ -15,7 +15,6 @@ from alliance_meta.bayes.marginals import COLUMNS, INFINITE, KINDS
 from alliance_meta.bayes.priors.prior import Normal, Prior
 from alliance_meta.design import INTERCEPT
 from alliance_meta.effects.dependent.groups import ROWS
-from alliance_meta.encoding import plain
 from alliance_meta.notes import NotApplicable
 from alliance_meta.results import wording
 from alliance_meta.results.fit import columns_of
@@ -44,28 +43,25 @@ def to_dict(fit: Quantities) -> dict[str, Any]:
     table, effects, nesting = fit.tidy(), fit.effects, fit._nesting
     priors = {name: prior.to_dict() for name, prior in fit.priors.named.items()}
     over = "both standard deviations" if fit._nested else "tau"
-    return plain(
-        {
-            "model": {
-                "formula": fit.design.formula,
-                **nesting["model"],
-                "priors": priors,
-                "method": f"exact, by quadrature over {over}",
-            },
-            "statistics": statistics(fit),
-            "posterior": {"parameter": list(table.index), **columns_of(table)},
-            "vb": _square(fit.vb),
-            "bayes_factors": [one.to_dict() for one in fit._bayes_factors.values()],
-            "studies": {
-                "slab": list(effects.slab),
-                **nesting["studies"],
-                "yi": effects.yi,
-                "vi": effects.vi,
-            },
-            "notes": [note.to_dict() for note in fit.notes],
-            "provenance": effects.provenance.to_dict(),
-        }
-    )
+    return {
+        "model": {
+            "formula": fit.design.formula,
+            **nesting["model"],
+            "priors": priors,
+            "method": f"exact, by quadrature over {over}",
+        },
+        "statistics": statistics(fit),
+        "posterior": {"parameter": list(table.index), **columns_of(table)},
+        "vb": _square(fit.vb),
+        "bayes_factors": [one.to_dict() for one in fit._bayes_factors.values()],
+        "studies": {
+            "slab": list(effects.slab),
+            **nesting["studies"],
+            "yi": effects.yi,
+            "vi": effects.vi,
+        },
+        "provenance": effects.provenance.to_dict(),
+    }
 
 
 def _square(vb: Array) -> Any:

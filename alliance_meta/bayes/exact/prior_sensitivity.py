@@ -150,8 +150,7 @@ class PowerScaling(Result):
         quantities = {"parameter": list(self.table.index), **columns_of(self.table)}
         return {"threshold": self.threshold, "alphas": list(self.alphas), "quantities": quantities}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         verdict = (
             f"{', '.join(self.flagged)}: look at prior_sensitivity(), and say why this prior."
             if self.flagged

@@ -36,6 +36,7 @@ from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, Scale, did_you_mean
 from alliance_meta.result import Result
+from alliance_meta.results.fit import Noun
 
 # Studies whose true effects are worked on at once.
 AT_ONCE = 5000
@@ -52,6 +53,7 @@ class Quantities(Posterior):
     """The quantities of an exact posterior by name, and what tables, words and further questions need of a fit."""
 
     lacks: ClassVar[Mapping[str, str]] = LACKS
+    model_label = "Bayesian"
     # What a row is, for messages.
     _row_is: ClassVar[str] = "study"
 
@@ -70,10 +72,10 @@ class Quantities(Posterior):
         """Log of the density of the data under model and priors; not applicable with an improper prior."""
         return self.priors.evidence(self.exact.log_marginal)
 
-    @property
-    def error_bound(self) -> float:
-        """What the quadrature may have lost: relative of the marginal likelihood, absolute of any probability."""
-        return self.exact.error
+    error_bound = Noun[float](
+        "exact.error",
+        "What the quadrature may have lost: relative of the marginal likelihood, absolute of any probability.",
+    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,11 +137,6 @@ class Quantities(Posterior):
     def _thinned(self) -> ExactPosterior:
         """The posterior with few components."""
         return thinned(self.exact, self._mean_row)
-
-    @property
-    def model_label(self) -> str:
-        """A short name of the model, for labels."""
-        return "Bayesian"
 
     def tidy(self, *, level: float | None = None, interval: IntervalKind | None = None) -> pd.DataFrame:
         """Return one row per quantity, unrounded, on the analysis scale.

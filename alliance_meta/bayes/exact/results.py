@@ -145,10 +145,7 @@ class ExactResults(Quantities):
         return table.set_axis(pd.Index(self.effects.slab), axis=0)
 
     def prior_sensitivity(
-        self,
-        *,
-        tau_priors: TauPriors | None = None,
-        mu_priors: Sequence[EffectPrior] | None = None,
+        self, *, tau_priors: TauPriors | None = None, mu_priors: Sequence[EffectPrior] | None = None
     ) -> pd.DataFrame:
         """Return what other priors would have given, one row per combination.
 
@@ -206,7 +203,6 @@ class BayesianResults(ExactResults):
     Attributes
     ----------
     effects : EffectSizes
-        The effects that took part.
     design : Design
     priors : PriorSet
     level : float
@@ -215,8 +211,6 @@ class BayesianResults(ExactResults):
         Equal-tailed or shortest intervals.
     exact : ExactPosterior
         The raw arrays.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a Bayesian model"

@@ -13,13 +13,7 @@ from alliance_meta.bayes.priors import BETA_SD, MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior, TauPrior
 from alliance_meta.core.bayes.integration import TauDensity
 from alliance_meta.core.bayes.scale import TPrior
-from alliance_meta.core.bayes.two_level import (
-    ExactPosterior,
-    ExactProblem,
-    conditional,
-    log_likelihood,
-    prepare,
-)
+from alliance_meta.core.bayes.two_level import ExactPosterior, ExactProblem, conditional, log_likelihood, prepare
 from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.studies import dependence_notes
@@ -95,20 +89,12 @@ class Priors:
 
 @dataclass(frozen=True, eq=False)
 class PriorSet(Priors):
-    """The priors of a model.
+    """The priors of a model."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        Coefficients, (p,). The intercept stands for ``mu``: its prior is that of the mean effect at the average
-        of the moderators.
-    coefficients : tuple of EffectPrior
-        Theirs, (p,).
-    tau : TauPrior
-    """
-
+    # Coefficients, (p,). The intercept stands for ``mu``: its prior is that of the mean effect at the average of the
+    # moderators.
     names: tuple[str, ...]
-    coefficients: tuple[EffectPrior, ...]
+    coefficients: tuple[EffectPrior, ...]  # theirs, (p,)
     tau: TauPrior
 
     tau_names = ("tau",)
@@ -211,10 +197,7 @@ def coordinates(design: Design) -> Array:
 def exact_problem(effects: EffectSizes, design: Design, priors: PriorSet) -> ExactProblem:
     """Return the integrals of one model.
 
-    Raises
-    ------
-    InputError
-        The posterior is improper.
+    Raises `InputError`: the posterior is improper.
     """
     _check_t(priors)
     mean, precision = gaussians(priors, "the exact integration takes normal, flat, t and Cauchy priors", heavy=True)
@@ -276,22 +259,12 @@ def _improper(problem: ExactProblem, prior: TauPrior) -> str:
 
 # Above this error bound not every printed digit can be trusted.
 WORST_ERROR = 1e-8
-
-
 FEW_FOR_TAU = 5
-
-
 # Data are in conflict with a normal prior that lies this many standard deviations away (p = .001) ...
 CONFLICT = 3.29
-
-
 # ... and with a prior of tau all but this much of which is left of or right of values e^3 times as likely.
 OUTSIDE = 1e-3
-
-
 FAR_MORE_LIKELY = 3.0
-
-
 # Values of tau at which the likelihood is looked at; where there are two, of each.
 LOOK, LOOK_TWICE = 64, 20
 

@@ -64,23 +64,12 @@ from alliance_meta.tables.format import brief
 
 @dataclass(frozen=True, eq=False)
 class MultilevelPriors(Priors):
-    """The priors of a three-level model.
+    """The priors of a three-level model."""
 
-    Attributes
-    ----------
-    terms : tuple of str
-        The grouping and the rows within it.
-    names : tuple of str
-        Coefficients; the intercept stands for ``mu``.
-    coefficients : tuple of EffectPrior
-    taus : tuple of TauPrior
-        Of the standard deviation of each term.
-    """
-
-    terms: tuple[str, str]
-    names: tuple[str, ...]
+    terms: tuple[str, str]  # the grouping and the rows within it
+    names: tuple[str, ...]  # coefficients; the intercept stands for ``mu``
     coefficients: tuple[EffectPrior, ...]
-    taus: tuple[TauPrior, TauPrior]
+    taus: tuple[TauPrior, TauPrior]  # of the standard deviation of each term
 
     @property
     def tau_names(self) -> tuple[str, str]:
@@ -104,7 +93,6 @@ def density(prior: TauPrior) -> TauDensity:
 
 # Two integrations of one posterior, by both deviations and by their total and share, have to agree.
 AGREE = 1e-7
-
 
 NO_TOTAL = (
     "the total of {} and {} cannot be worked out to enough digits: the posterior of their share is too narrow. Ask for "
@@ -212,7 +200,6 @@ class BayesianMultilevelResults(ExactResults):
     Attributes
     ----------
     effects : EffectSizes
-        The effects that took part.
     design : Design
     priors : MultilevelPriors
     level : float
@@ -227,8 +214,6 @@ class BayesianMultilevelResults(ExactResults):
         What each group is called, by code.
     V : SamplingCovariance or None
         None: sampling errors are independent.
-    notes : tuple of Note
-        What a reader must know; every report prints them.
     """
 
     called = "a Bayesian three-level model"
@@ -440,30 +425,18 @@ class BayesianMultilevelResults(ExactResults):
 
 @dataclass(frozen=True, eq=False)
 class TwoTerms:
-    """A grouping and the rows within it.
+    """A grouping and the rows within it."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        As `MultilevelModel` has them.
-    group : ndarray of int, shape (k,)
-        Group of each row, numbered as they first appear.
-    levels : tuple of str
-        What each group is called.
-    """
-
-    names: tuple[str, str]
-    group: IntArray
-    levels: tuple[str, ...]
+    names: tuple[str, str]  # as `MultilevelModel` has them
+    group: IntArray  # (k,): group of each row, numbered as they first appear
+    levels: tuple[str, ...]  # what each group is called
 
 
 def read_terms(random: str | Sequence[str], effects: EffectSizes) -> TwoTerms:
     """Read ``"~ 1 | study_id/es_id"``, ``"study_id/es_id"`` or ``("lab", "es_id")``.
 
-    Raises
-    ------
-    InputError
-        An unknown column or one with missing values; other terms than a grouping and the rows within it.
+    Raises `InputError`: an unknown column or one with missing values; other terms than a grouping and the rows within
+    it.
     """
     items = [random] if isinstance(random, str) else [str(one) for one in random]
     paths: list[str] = []
@@ -507,9 +480,9 @@ def fit_multilevel(
     """Solve a model with random terms by quadrature over both standard deviations."""
     V = sampling_covariance(V, effects.k)
     design = design_of(mods, effects)
-    if not design.rows.all():
-        effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
-        V = None if V is None else V.take(design.rows)
+    effects = design.taking_part(effects)
+    if V is not None and not design.rows.all():
+        V = V.take(design.rows)
     terms = read_terms(random, effects)
     _check_blocks(terms, V)
     between, within = priors_by_name(tau_prior, terms.names, effects, what="Terms")
@@ -538,10 +511,7 @@ def problem(
 ) -> MultilevelData:
     """Return the integrals of one model.
 
-    Raises
-    ------
-    InputError
-        A prior that is neither normal nor flat; the posterior is improper.
+    Raises `InputError`: a prior that is neither normal nor flat; the posterior is improper.
     """
     mean, precision = gaussians(priors, "the exact three-level model takes normal and flat priors")
     X = design.X @ coordinates(design)

@@ -37,20 +37,12 @@ CLOSE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class TauPriorMarginal(Marginal):
-    """What a proper prior says of tau.
-
-    Attributes
-    ----------
-    name : str
-    prior : TauPrior
-    """
+    """What a proper prior says of tau."""
 
     name: str
     prior: TauPrior
 
-    @property
-    def _lowest(self) -> float:
-        return 0.0
+    _lowest = 0.0
 
     def _has(self, order: int) -> bool:
         return self.prior.tail - order > 1.0
@@ -159,10 +151,7 @@ def need_proper(prior: EffectPrior | TauPrior) -> None:
 def prior_of(fit: Quantities, what: str) -> Marginal | None:
     """Return the prior of a quantity of a fit; None where it is improper.
 
-    Raises
-    ------
-    InputError
-        A quantity other than the mean effect, coefficients, tau and true effects.
+    Raises `InputError`: a quantity other than the mean effect, coefficients, tau and true effects.
     """
     priors, which = fit.priors, fit.priors.which(what)
     if which is not None:
@@ -255,8 +244,7 @@ class PriorPredictive(Result):
             }
         )  # fmt: skip
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         table, tau = self.tidy(), self.tau_prior
         share = level_text(self.level)
         title, lines = f"Before any data (mean effect: {self.mu_prior}; tau: {tau}):", []

@@ -369,11 +369,7 @@ class _FromVariances(TauPrior):
 class _Improper(_FromVariances):
     """Falls like 1 / tau, so that it does not integrate to 1."""
 
-    @property
-    def proper(self) -> bool:
-        """Whether the density integrates to 1: it does not."""
-        return False
-
+    proper = False
     tail = 1.0
 
     def _cdf(self, x: Array) -> Array:

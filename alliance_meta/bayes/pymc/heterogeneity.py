@@ -335,18 +335,10 @@ def location_scale(
 
 @dataclass(frozen=True)
 class Spread:
-    """A `Recipe.scatter`: normal, with a standard deviation that depends on moderators.
+    """A `Recipe.scatter`: normal, with a standard deviation that depends on moderators."""
 
-    Attributes
-    ----------
-    design : Design
-        Of log(tau2).
-    centre : ndarray of shape (q - 1,)
-        Averages of its columns without the intercept, at which tau is tau.
-    """
-
-    design: Design
-    centre: Array
+    design: Design  # of log(tau2)
+    centre: Array  # (q - 1,): averages of its columns without the intercept, at which tau is tau
 
     def columns(self, data: pd.DataFrame) -> Array:
         """Return the moderators of log(tau2) less their averages, (m, q - 1)."""

@@ -27,39 +27,17 @@ TERM = "term"
 
 @dataclass(frozen=True, eq=False)
 class Intercepts:
-    """Random intercepts: one for each level of each term.
+    """Random intercepts: one for each level of each term."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        Terms, as they were written.
-    labels : tuple of tuple of str
-        Levels of each.
-    groups : tuple of ndarray of shape (k,)
-        Code of each row's level.
-    rows : int or None
-        Position of the term that varies from row to row.
-    chain : tuple of int
-        Positions of the terms that are integrated out of the model, the finest first.
-    unit : ndarray of shape (k,)
-        Cluster of each row: a group of the coarsest of these.
-    units : tuple of str
-        What the clusters are called, by code.
-    within : tuple of int
-        Positions of the terms that are drawn and vary within clusters.
-    across : tuple of int
-        Positions of the terms that are drawn and cut across clusters.
-    """
-
-    names: tuple[str, ...]
-    labels: tuple[tuple[str, ...], ...]
-    groups: tuple[IntArray, ...]
-    rows: int | None
-    chain: tuple[int, ...]
-    unit: IntArray
-    units: tuple[str, ...]
-    within: tuple[int, ...]
-    across: tuple[int, ...]
+    names: tuple[str, ...]  # terms, as they were written
+    labels: tuple[tuple[str, ...], ...]  # levels of each
+    groups: tuple[IntArray, ...]  # (k,) each: code of each row's level
+    rows: int | None  # position of the term that varies from row to row
+    chain: tuple[int, ...]  # positions of the terms that are integrated out of the model, the finest first
+    unit: IntArray  # (k,): cluster of each row: a group of the coarsest of these
+    units: tuple[str, ...]  # what the clusters are called, by code
+    within: tuple[int, ...]  # positions of the terms that are drawn and vary within clusters
+    across: tuple[int, ...]  # positions of the terms that are drawn and cut across clusters
 
     def variable(self, i: int) -> str:
         """Return the name of the drawn effects of a term; files of draws take slashes for folders."""

@@ -29,9 +29,7 @@ def take_part(effects: EffectSizes, mods: str, *, who: str) -> tuple[EffectSizes
     if not isinstance(effects, EffectSizes):
         raise InputError(f"{who} needs EffectSizes, not {type(effects).__name__}; make them with escalc")
     design = design_of(mods, effects)
-    if not design.rows.all():
-        effects = effects.take(design.rows, step=f"{int(design.rows.sum())} effects with every moderator")
-    return effects, design
+    return design.taking_part(effects), design
 
 
 def prepared(
@@ -190,10 +188,8 @@ def random_variable(name: str, prior: Prior, *, dims: Any = None, shift: Any = N
     With `shift` the prior, one of an effect, is moved by so much, which may depend on other parameters; a flat one
     stays where it is.
 
-    Raises
-    ------
-    InputError
-        The prior is improper (but for a flat prior of an effect), or there is no PyMC distribution for it.
+    Raises `InputError`: the prior is improper (but for a flat prior of an effect), or there is no PyMC distribution for
+    it.
     """
     pm = load("pymc")
     if not prior.proper and prior.pymc != Flat.pymc:

@@ -21,70 +21,43 @@ Draws = Mapping[str, Array]
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """How a PyMC model was made, and what its draws mean.
+    """How a PyMC model was made, and what its draws mean."""
 
-    Attributes
-    ----------
-    model : str
-        Name of the function in `bayes.pymc`.
-    effects : EffectSizes
-        Those that take part.
-    design : Design
-        Of the moderators.
-    priors : mapping of str to Prior
-        Parameter -> its prior, in the order in which they are printed; ``mu`` is the mean effect at the average of
-        the moderators.
-    words : str
-        A sentence for a methods section: what the model assumes about the studies.
-    scatter : callable
-        ``scatter(draws, newdata, rng)`` draws how far the true effect of a new study lies from the mean effect,
-        (S, m) for m rows of new data or (S, 1) without new data. If it is normal, it may have a method
-        ``sd(draws, newdata)``, (S, m) or (S, 1), which makes averages over studies exact.
-    log_likelihood : callable
-        ``log_likelihood(draws)`` gives the log density of the data of each unit with its own true effect integrated
-        out, (S, units).
-    units : tuple of str
-        What is left out at once in cross-validation: studies, or clusters of effects.
-    rebuilt : callable, optional
-        ``rebuilt(effects)`` gives the recipe and the arrays of ``pymc.Data`` for other effects, or raises an
-        `InputError` where these do not fit the model; None where the model cannot take other data.
-    shift : callable, optional
-        ``shift(draws, data)`` gives what is added to the mean effect that the coefficients give, (S, m) for m rows of
-        moderators: a curve.
-    curve : str, optional
-        The moderator over which the mean effect follows a curve.
-    target_accept : float, optional
-        What `bayes.sample` takes unless told otherwise, for models that need small steps.
-    draws : int, optional
-        What `bayes.sample` takes unless told otherwise, for models whose draws resemble one another.
-    cdf : callable, optional
-        ``cdf(draws)`` gives the probability of a result up to the observed one, (S, k), with the study's own true
-        effect integrated out; for models whose units are studies with one effect.
-    replicate : callable, optional
-        ``replicate(draws, rng)`` draws new results of the same studies with true effects of their own, (S, k); by
-        default mean effect, scatter and normal errors of variance ``vi``.
-    true_effects : callable, optional
-        ``true_effects(draws, rng)`` draws each study's own true effect given its result, (S, k), where the model has
-        integrated it out.
-    notes : tuple of Note
-    """
-
-    model: str
-    effects: EffectSizes
-    design: Design
+    model: str  # name of the function in `bayes.pymc`
+    effects: EffectSizes  # those that take part
+    design: Design  # of the moderators
+    # Parameter -> its prior, in the order in which they are printed; ``mu`` is the mean effect at the average of the
+    # moderators.
     priors: Mapping[str, Prior]
-    words: str
+    words: str  # a sentence for a methods section: what the model assumes about the studies
+    # ``scatter(draws, newdata, rng)`` draws how far the true effect of a new study lies from the mean effect, (S, m)
+    # for m rows of new data or (S, 1) without new data. If it is normal, it may have a method ``sd(draws, newdata)``,
+    # (S, m) or (S, 1), which makes averages over studies exact.
     scatter: Callable[[Draws, pd.DataFrame | None, np.random.Generator], Array]
+    # ``log_likelihood(draws)`` gives the log density of the data of each unit with its own true effect integrated out,
+    # (S, units).
     log_likelihood: Callable[[Draws], Array]
-    units: tuple[str, ...]
+    units: tuple[str, ...]  # what is left out at once in cross-validation: studies, or clusters of effects
+    # ``rebuilt(effects)`` gives the recipe and the arrays of ``pymc.Data`` for other effects, or raises an `InputError`
+    # where these do not fit the model; None where the model cannot take other data.
     rebuilt: Callable[[EffectSizes], tuple[Recipe, dict[str, Array]]] | None = None
     notes: tuple[Note, ...] = ()
+    # ``shift(draws, data)`` gives what is added to the mean effect that the coefficients give, (S, m) for m rows of
+    # moderators: a curve.
     shift: Callable[[Draws, pd.DataFrame], Array] | None = None
-    curve: str | None = None
+    curve: str | None = None  # the moderator over which the mean effect follows a curve
+    # What `bayes.sample` takes unless told otherwise, for models that need small steps.
     target_accept: float | None = None
+    # What `bayes.sample` takes unless told otherwise, for models whose draws resemble one another.
     draws: int | None = None
+    # ``cdf(draws)`` gives the probability of a result up to the observed one, (S, k), with the study's own true effect
+    # integrated out; for models whose units are studies with one effect.
     cdf: Callable[[Draws], Array] | None = None
+    # ``replicate(draws, rng)`` draws new results of the same studies with true effects of their own, (S, k); by default
+    # mean effect, scatter and normal errors of variance ``vi``.
     replicate: Callable[[Draws, np.random.Generator], Array] | None = None
+    # ``true_effects(draws, rng)`` draws each study's own true effect given its result, (S, k), where the model has
+    # integrated it out.
     true_effects: Callable[[Draws, np.random.Generator], Array] | None = None
 
     def __post_init__(self) -> None:

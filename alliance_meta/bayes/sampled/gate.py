@@ -20,21 +20,11 @@ FAILED = "DO NOT RELY ON THESE NUMBERS: the draws fail their checks of convergen
 
 @dataclass(frozen=True, eq=False)
 class Diagnostics:
-    """How well the chains of a fit did, over all parameters that were drawn.
+    """How well the chains of a fit did, over all parameters that were drawn."""
 
-    Attributes
-    ----------
-    table : DataFrame
-        `arviz_bridge.summarise` of every scalar.
-    divergences : float
-        `NotApplicable` when the sampler did not record it.
-    bfmi : tuple of float
-        E-BFMI of each chain.
-    """
-
-    table: pd.DataFrame
-    divergences: float
-    bfmi: tuple[float, ...]
+    table: pd.DataFrame  # `arviz_bridge.summarise` of every scalar
+    divergences: float  # `NotApplicable` when the sampler did not record it
+    bfmi: tuple[float, ...]  # E-BFMI of each chain
 
     @cached_property
     def rhat(self) -> float:

@@ -17,7 +17,6 @@ from alliance_meta.bayes.marginals import column
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled.gate import FAILED, convergence_problems
 from alliance_meta.bayes.sampled.quantities import SampledQuantities
-from alliance_meta.encoding import plain
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes, warn_note
 from alliance_meta.result import Result, said
@@ -101,7 +100,6 @@ class SampledLeaveOneOut(Result):
         What is left out at once.
     refitted : tuple of str
         Units for which the model was fitted again.
-    notes : tuple of Note
     problems : tuple of Note
         The checks of convergence that the draws fail.
 
@@ -143,8 +141,7 @@ class SampledLeaveOneOut(Result):
         """
         return self.table.copy()
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         k = self.table["pareto_k"].astype(float)
         text = (
             f"elpd = {fixed(self.elpd, 2)} (SE {fixed(self.elpd_se, 2)}), p_loo = {fixed(self.p_loo, 2)}; "
@@ -156,13 +153,12 @@ class SampledLeaveOneOut(Result):
         alarm = [FAILED, *(note.message for note in self.problems)] if self.problems else []
         return Document(text, notes=said(note for note in self.notes if note not in self.problems), alarm=alarm)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON-ready values."""
+    def _values(self) -> dict[str, Any]:
         totals: dict[str, Any] = {name: getattr(self, name) for name in ("elpd", "elpd_se", "p_loo", "mcse", "good_k")}
         totals |= {"unit": self.unit, "refitted": list(self.refitted)}
         units = {"slab": list(self.table.index), **columns_of(self.table)}
         totals = {"converged": not self.problems, **totals}
-        return plain({**totals, "units": units, "notes": [note.to_dict() for note in self.notes]})
+        return {**totals, "units": units}
 
 
 def leave_one_out(fit: SampledQuantities, *, refit: bool) -> SampledLeaveOneOut:

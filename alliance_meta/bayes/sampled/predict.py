@@ -218,20 +218,11 @@ REPLICATION = 3
 
 @dataclass(frozen=True, eq=False)
 class Replications:
-    """New results of the same design; asked like the mixture of normals that they are for an exact posterior.
+    """New results of the same design; asked like the mixture of normals that they are for an exact posterior."""
 
-    Attributes
-    ----------
-    values : ndarray of shape (draws, k)
-    fitted : ndarray of shape (k,)
-        Posterior median of the mean effect of each row.
-    tau : float
-        Root mean square of how far true effects lie from their means.
-    """
-
-    values: Array
-    fitted: Array
-    tau: float
+    values: Array  # (draws, k)
+    fitted: Array  # (k,): posterior median of the mean effect of each row
+    tau: float  # root mean square of how far true effects lie from their means
 
     @property
     def m(self) -> int:

@@ -26,6 +26,7 @@ from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, Scale, did_you_mean
+from alliance_meta.results.fit import Noun
 from alliance_meta.tables.format import fixed
 
 # Probability between the mean and one standard deviation above and below a normal.
@@ -138,9 +139,6 @@ class SampledMarginal(Marginal):
     def _cdf(self, x: Array) -> Array:
         return np.searchsorted(self._sorted, x, side="right") / len(self._sorted)
 
-    def _sf(self, x: Array) -> Array:
-        return 1.0 - self._cdf(x)
-
     def _pdf(self, x: Array) -> Array:
         values = self._sorted
         quarter, three = np.quantile(values, [0.25, 0.75])
@@ -178,18 +176,10 @@ _SERVING = re.compile(r"z|z_.*|.*_z|.*_share")
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How draws were made.
-
-    Attributes
-    ----------
-    program : str
-    tune : int
-        Draws of each chain that only tuned the sampler.
-    target_accept : float
-    """
+    """How draws were made."""
 
     program: str
-    tune: int
+    tune: int  # draws of each chain that only tuned the sampler
     target_accept: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,6 +189,8 @@ class SamplerSettings:
 
 class SampledQuantities(Posterior):
     """The quantities of a sampled posterior by name; the base of `SampledPosterior`."""
+
+    model_label = "Bayesian, sampled"
 
     container: Any
     diagnostics: Diagnostics
@@ -231,20 +223,9 @@ class SampledQuantities(Posterior):
             )
         return self.recipe
 
-    @property
-    def effects(self) -> EffectSizes:
-        """The effects that took part."""
-        return self.made.effects
+    effects = Noun[EffectSizes]("made.effects", "The effects that took part.")
 
-    @property
-    def model_label(self) -> str:
-        """A short name of the model, for labels."""
-        return "Bayesian, sampled"
-
-    @property
-    def design(self) -> Design:
-        """The design of the moderators."""
-        return self.made.design
+    design = Noun[Design]("made.design", "The design of the moderators.")
 
     @property
     def names(self) -> tuple[str, ...]:

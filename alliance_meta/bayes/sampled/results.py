@@ -27,7 +27,6 @@ from alliance_meta.bayes.sampled.gate import Diagnostics, diagnose, problems_of
 from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled.predict import posterior_predictive, predict, predict_rows
 from alliance_meta.bayes.sampled.quantities import SampledMarginal, SampledQuantities, SamplerSettings
-from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, Scale, did_you_mean
 from alliance_meta.result import said
@@ -74,22 +73,19 @@ def to_dict(fit: SampledPosterior) -> dict[str, Any]:
         "diagnostics": fit.diagnostics.to_dict(),
         "statistics": statistics(fit),
         "posterior": {"parameter": list(table.index), **columns_of(table)},
-        "notes": [note.to_dict() for note in fit.notes],
     }
     if fit.recipe is None:
-        return plain(found)
+        return found
     recipe, effects = fit.recipe, fit.effects
     model: dict[str, Any] = {"name": recipe.model, "formula": recipe.design.formula, "assumes": recipe.words}
     model |= {"priors": {name: prior.to_dict() for name, prior in recipe.priors.items()}}
-    return plain(
-        {
-            **found,
-            "model": {**model, "method": "Hamiltonian Monte Carlo (NUTS)"},
-            "vb": fit.vb,
-            "studies": {"slab": list(effects.slab), "yi": effects.yi, "vi": effects.vi},
-            "provenance": effects.provenance.to_dict(),
-        }
-    )
+    return {
+        **found,
+        "model": {**model, "method": "Hamiltonian Monte Carlo (NUTS)"},
+        "vb": fit.vb,
+        "studies": {"slab": list(effects.slab), "yi": effects.yi, "vi": effects.vi},
+        "provenance": effects.provenance.to_dict(),
+    }
 
 
 # A vector with more elements is left to `tidy`.

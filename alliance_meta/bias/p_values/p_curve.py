@@ -10,13 +10,11 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bias.favoured import Side, check_alpha, side_of, sign_of
-from alliance_meta.bias.given import given
+from alliance_meta.bias.given import OfStudies, given
 from alliance_meta.bias.p_values.one_each import few_significant, one_each, significant
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.p_values import p_curve as core
-from alliance_meta.effects.provenance import Provenance
 from alliance_meta.notes import NotApplicable, Note, merge_notes
-from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import fixed, fixed_interval, level_text
@@ -34,7 +32,7 @@ BINS = 5
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class PCurveResult(Result):
+class PCurveResult(OfStudies):
     """The tests of p-curve.
 
     Attributes
@@ -52,12 +50,8 @@ class PCurveResult(Result):
         |z| of the significant results.
     significant, low : int
         Significant results, and those among them with p below alpha / 2.
-    k, studies : int
     side : {"right", "left"}
     alpha, level : float
-    provenance : Provenance
-        Where the effects come from.
-    notes : tuple of Note
     """
 
     right_full: float
@@ -76,13 +70,9 @@ class PCurveResult(Result):
     z: Array
     significant: int
     low: int
-    k: int
-    studies: int
     side: Side
     alpha: float
     level: float
-    provenance: Provenance
-    notes: tuple[Note, ...] = ()
 
     @property
     def evidence(self) -> str:
@@ -129,8 +119,7 @@ class PCurveResult(Result):
         others = ("power", "power_lb", "power_ub", "evidence", "z", "significant", "low", "k", "studies", "side")
         return self._these(*names, *others, "alpha", "level")
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         title = f"p-curve ({self.significant} of {self.k} effects significant on the {self.side})"
         if not self.significant:
             return self._document(title, lines=(f"Not applicable: {NONE}",))

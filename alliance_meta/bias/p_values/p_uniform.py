@@ -86,9 +86,8 @@ class PUniformResult(Adjusted):
         """Return one row: ``estimate se ci_lb ci_ub pval``, and ``r r_lb r_ub`` where the effects are Fisher z."""
         return Adjusted.tidy(self).rename(index={self.called: NAMES[self.method]})
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
-        found = Adjusted.document(self)
+    def _content(self) -> Document:
+        found = Adjusted._content(self)
         lines = [f"{self.significant} of {self.k} effects significant on the {self.side}"]
         if isinstance(self.estimate, NotApplicable):
             lines.append(f"Not applicable: {self.estimate.reason}")

@@ -10,12 +10,10 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bias.favoured import check_alpha
-from alliance_meta.bias.given import Given, given
+from alliance_meta.bias.given import Given, OfStudies, given
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.p_values import z_curve as core
-from alliance_meta.effects.provenance import Provenance
 from alliance_meta.notes import NotApplicable, Note, check_iterations, check_seed, merge_notes
-from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import level_text
@@ -35,7 +33,7 @@ FEW = 100
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class ZCurveResult(Result):
+class ZCurveResult(OfStudies):
     """How well powered the tests behind significant results were.
 
     Attributes
@@ -57,13 +55,10 @@ class ZCurveResult(Result):
         Share of significant results beyond 6, whose power is taken as 1.
     z : ndarray of shape (k,)
         |z| of the effects.
-    significant, k, studies : int
+    significant : int
     alpha, level : float
     iterations, seed : int
         Of the bootstrap.
-    provenance : Provenance
-        Where the effects come from.
-    notes : tuple of Note
     """
 
     err: float
@@ -85,14 +80,10 @@ class ZCurveResult(Result):
     beyond: float
     z: Array
     significant: int
-    k: int
-    studies: int
     alpha: float
     level: float
     iterations: int
     seed: int
-    provenance: Provenance
-    notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
         """Return a row for each of ``err edr odr fdr drawer``: ``label estimate ci_lb ci_ub``."""
@@ -121,8 +112,7 @@ class ZCurveResult(Result):
         others = ("weights", "beyond", "z", "significant", "k", "studies", "alpha", "level", "iterations", "seed")
         return self._these(*names, *others)
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         many = f"{self.significant} of {self.k} effects significant" + (
             f", {self.studies} studies" if self.studies < self.k else ""
         )

@@ -70,8 +70,7 @@ class CopasResult(Adjusted):
         out = Adjusted._values(self)
         return {**out, **{name: out[name].to_dict("list") for name in ("path", "grid")}}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         shown = self.path[["publprob", "estimate", "ci_lb", "ci_ub", "pval_residual", "unpublished"]]
         shown = shown.set_axis([str(i + 1) for i in range(len(shown))])
         tables = (table_of(one, dict.fromkeys(one.columns, 4)) for one in (self.tidy(), shown))

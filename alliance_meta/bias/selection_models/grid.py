@@ -39,8 +39,6 @@ class WeightGrid(Result):
     k : int
     level : float
     provenance : Provenance
-        Where the effects come from.
-    notes : tuple of Note
     """
 
     models: dict[str, SelectionResult]
@@ -57,8 +55,7 @@ class WeightGrid(Result):
             rows.append({**dict(zip(map(str, row.index), row, strict=True)), "tau2": one.tau2})
         return frame_of(rows, index=list(self.models))
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         table = self.tidy()
         names = [name for name in table if name in ("estimate", "ci_lb", "ci_ub", "tau2", "r")]
         title = f"Given weights (Vevea & Woods; k = {self.k}; {level_text(self.level)})"

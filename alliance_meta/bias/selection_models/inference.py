@@ -25,23 +25,12 @@ FEW_CLUSTERS = 40
 
 @dataclass(frozen=True, eq=False)
 class Inference:
-    """How a selection model is solved and how sure it is.
-
-    Attributes
-    ----------
-    estimator : {"CML", "ARGL"}
-    penalised : bool
-    vcov : {"model", "CR0", "CR1", "bootstrap"}
-    cluster : ndarray of int, shape (k,)
-    bootstrap : {"two-stage", "multinomial", "exponential"}
-    interval : {"percentile", "basic", "bca", "student"}
-    iterations, seed, cores : int
-    """
+    """How a selection model is solved and how sure it is."""
 
     estimator: SelectionEstimator
     penalised: bool
     vcov: SelectionVcov
-    cluster: IntArray
+    cluster: IntArray  # (k,)
     bootstrap: ClusterBootstrap
     interval: SelectionInterval
     iterations: int

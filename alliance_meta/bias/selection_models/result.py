@@ -56,26 +56,15 @@ class LikelihoodRatio(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Parameter:
-    """One number of the model: where it stands in theta, and whether it is shown as the exponential of that.
-
-    Attributes
-    ----------
-    name : str
-    index : int
-        In theta; -1 for what is not estimated.
-    logarithm : bool
-    estimate, se : float
-        As shown; for a logarithm the standard error is that of the exponential, by the delta method.
-    error : float
-        The standard error in theta.
-    """
+    """One number of the model: where it stands in theta, and whether it is shown as the exponential of that."""
 
     name: str
-    index: int
+    index: int  # in theta; -1 for what is not estimated
     logarithm: bool
+    # estimate, se: as shown; for a logarithm the standard error is that of the exponential, by the delta method.
     estimate: float
     se: float
-    error: float
+    error: float  # the standard error in theta
 
     def wald(self, level: float) -> tuple[float, float]:
         """Return the limits estimate -+ 1.96 errors, taken on the log scale where that is where it was estimated."""
@@ -362,25 +351,13 @@ class SelectionResult(Adjusted):
         return "\n".join([*lines, f"sel <- {call('selmodel', 'fit', **selection)}"])
 
     def _values(self) -> dict[str, Any]:
-        names = (
-            "type",
-            "alternative",
-            "steps",
-            "names",
-            "beta",
-            "vb",
-            "tau2",
-            "se_tau2",
-            "delta",
-            "se_delta",
-            "loglik",
-        )
-        out = self._these("estimate", "se", "ci_lb", "ci_ub", "pval", "k", "studies", "level", "measure", *names)
+        out = self._these("estimate", "se", "ci_lb", "ci_ub", "pval", "k", "studies", "level", "measure")
+        out |= self._these("type", "alternative", "steps", "names", "beta", "vb", "tau2", "se_tau2")
+        out |= self._these("delta", "se_delta", "loglik")
         out |= {name: getattr(self, name)._asdict() for name in ("lrt", "lrt_tau2")}
         return {**out, "counts": self.counts}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kind = f"{KINDS[self.type]} of the {SIDES[self.alternative]}"
         if self.steps:
             kind += f", steps {', '.join(f'{one:g}' for one in self.steps)}"

@@ -332,8 +332,7 @@ def _result(
         mean: Sequence[float] = [NotApplicable("the mean has moderators; see tidy()")] * 5
     else:
         mean = _mean(parts[0], made, how.interval, asked.level)
-    tau2 = next((one for one in parts if one.name == "tau2"), None)
-    gone = NotApplicable("tau2 has moderators; see parameters")
+    tau2, se_tau2 = _heterogeneity(parts)
     weights = [one for one in parts if one.name.startswith("delta[")]
     fixed = type == "stepfun"
     return SelectionResult(
@@ -350,8 +349,8 @@ def _result(
         names=names[0],
         beta=found.theta[:p],
         vb=vb,
-        tau2=tau2.estimate if tau2 else gone,
-        se_tau2=tau2.se if tau2 else gone,
+        tau2=tau2,
+        se_tau2=se_tau2,
         delta=(*([1.0] if fixed else []), *(one.estimate for one in weights)),
         se_delta=(*([NotApplicable(GIVEN)] if fixed else []), *(one.se for one in weights)),
         loglik=found.loglik,
@@ -365,6 +364,13 @@ def _result(
         how=how,
         replicates=made,
     )
+
+
+def _heterogeneity(parts: Sequence[Any]) -> tuple[float, float]:
+    """Return tau2 and its standard error, which a model of tau2 has many of."""
+    one = next((part for part in parts if part.name == "tau2"), None)
+    gone = NotApplicable("tau2 has moderators; see parameters")
+    return (one.estimate, one.se) if one else (gone, gone)
 
 
 def _mean(one: Parameter, made: Replicates | None, interval: SelectionInterval, level: float) -> Sequence[float]:

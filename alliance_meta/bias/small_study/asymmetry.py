@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from alliance_meta.bias.given import given
+from alliance_meta.bias.given import OfStudies, given
 from alliance_meta.bias.small_study.refitting import (
     NO_ERROR,
     PREDICTORS,
@@ -25,7 +25,6 @@ from alliance_meta.bias.small_study.refitting import (
     with_predictor,
 )
 from alliance_meta.core.small_study.kendall import MOST_EXACT, kendall, standardised
-from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.errors import InputError
 from alliance_meta.models.recipes import DEFAULT_RHO
@@ -45,7 +44,7 @@ MODELS = {
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
-class RegressionTest(Result):
+class RegressionTest(OfStudies):
     """Regression test for small-study effects.
 
     Attributes
@@ -61,14 +60,10 @@ class RegressionTest(Result):
         Its confidence limits.
     model : {"che", "rma", "lm"}
     predictor : str
-    k, studies : int
     level : float
     measure : str
-    provenance : Provenance
-        Where the effects come from.
     fit : RandomEffectsResults or RobustResults or None
         The regression itself; None where there is none.
-    notes : tuple of Note
     """
 
     stat: float
@@ -80,13 +75,9 @@ class RegressionTest(Result):
     limit_ci: tuple[float, float]
     model: str
     predictor: str
-    k: int
-    studies: int
     level: float
     measure: str
-    provenance: Provenance
     fit: Model | None
-    notes: tuple[Note, ...] = ()
 
     def tidy(self) -> pd.DataFrame:
         """Return one row: ``slope se stat ddf pval limit limit_lb limit_ub``, on the analysis scale."""
@@ -99,10 +90,8 @@ class RegressionTest(Result):
         names = ("stat", "ddf", "pval", "slope", "slope_se", "limit_estimate", "limit_ci", "model", "predictor")
         return self._these(*names, "k", "studies", "level", "measure")
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
-        many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
-        title = f"Regression test for small-study effects ({many}; predictor: {PREDICTORS[self.predictor]})"
+    def _content(self) -> Document:
+        title = f"Regression test for small-study effects ({self._many}; predictor: {PREDICTORS[self.predictor]})"
         if isinstance(self.stat, NotApplicable):
             return self._document(title, lines=[f"Not applicable: {self.stat.reason}"])
         test = "z" if math.isinf(self.ddf) else f"t({plain_df(self.ddf)})"
@@ -274,7 +263,6 @@ class RankTest(Result):
         Effects that were ranked: one per study.
     base : RandomEffectsResults
         The fit of these effects.
-    notes : tuple of Note
     """
 
     tau: float
@@ -292,8 +280,7 @@ class RankTest(Result):
     def _values(self) -> dict[str, Any]:
         return self._these("tau", "pval", "exact", "k")
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         title = f"Rank correlation test for funnel plot asymmetry (k = {self.k})"
         if isinstance(self.tau, NotApplicable):
             return self._document(title, lines=[f"Not applicable: {self.tau.reason}"])

@@ -53,8 +53,7 @@ class HenmiCopasResult(Adjusted):
         }
         return pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "ci_lb", "ci_ub"])
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         table = table_of(self.tidy(), dict.fromkeys(("estimate", "ci_lb", "ci_ub"), 4))
         return self._document(f"{self._title()[:-1]}; tau2 (DL) = {fixed(self.tau2)})", table)
 

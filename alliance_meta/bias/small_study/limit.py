@@ -72,9 +72,8 @@ class LimitMeta(Adjusted):
         own = {name: value for name, value in Adjusted._values(self).items() if name != "shrunken"}
         return own | {"shrunken": {str(name): rows[name].tolist() for name in rows}}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
-        found = Adjusted.document(self)
+    def _content(self) -> Document:
+        found = Adjusted._content(self)
         if isinstance(self.Q, NotApplicable):
             return found
         tests = (

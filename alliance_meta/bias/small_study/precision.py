@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -25,7 +24,7 @@ from alliance_meta.bias.small_study.refitting import (
 from alliance_meta.core.small_study.precision import ADEQUATE, plus_three
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import DependenceWarning, InputError
+from alliance_meta.errors import DependenceWarning, InputError, quiet
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes
 from alliance_meta.results.fit import frame_of
@@ -99,9 +98,8 @@ class PetPeese(Adjusted):
         own = {name: value for name, value in Adjusted._values(self).items() if name not in ("pet", "peese")}
         return own | {"pet": self.pet._values(), "peese": self.peese._values()}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
-        found = Adjusted.document(self)
+    def _content(self) -> Document:
+        found = Adjusted._content(self)
         return replace(found, lines=(self._rule(), *found.lines)) if self.chosen else found
 
     def _rule(self) -> str:
@@ -425,8 +423,7 @@ def waap(fit: Any, *, cluster: Any = STUDY, level: float | None = None) -> Waap:
 
 def _powered(source: Given, keep: Mask) -> Uwls:
     """Return the least-squares mean of some effects."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DependenceWarning)
+    with quiet(DependenceWarning):
         part = RandomEffectsModel(source.effects.take(keep), method="EE", test="z", level=source.level).fit()
     found: Uwls = _weighted(Uwls, given(part, "waap", cluster=source.cluster[keep]))
     return found

@@ -68,9 +68,8 @@ class TrimFill(Adjusted):
         filled = {str(name): rows[name].tolist() for name in rows}
         return self._these(*names, "k0", "k0_se", "k0_pval", "side", "estimator") | {"filled": filled}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
-        found = Adjusted.document(self)
+    def _content(self) -> Document:
+        found = Adjusted._content(self)
         many = "no effect" if self.k0 == 0 else "one effect" if self.k0 == 1 else f"{self.k0} effects"
         return replace(found, lines=(f"{many} added on the {self.side} ({self.estimator})", *found.lines))
 

@@ -26,31 +26,17 @@ PAIRS_AT_ONCE = 20_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SubsetProblem:
-    """Effects, columns that every model has, and terms that it may have.
+    """Effects, columns that every model has, and terms that it may have."""
 
-    Attributes
-    ----------
-    y, v : ndarray of shape (k,)
-    X : ndarray of shape (k, q)
-        Columns in the order of `always`, then of the terms.
-    mean, precision : ndarray of shape (q,)
-        Normal priors; precision 0, a flat prior, only among the first `always` columns.
-    always : int
-        The number of columns that every model has.
-    groups : tuple of int
-        The number of columns of each term.
-    order : tuple of int
-        Which column of the caller's design each is.
-    """
-
-    y: Array
-    v: Array
-    X: Array
+    y: Array  # (k,)
+    v: Array  # (k,)
+    X: Array  # (k, q): columns in the order of `always`, then of the terms
+    # mean, precision (q,): normal priors; precision 0, a flat prior, only among the first `always` columns.
     mean: Array
     precision: Array
-    always: int
-    groups: tuple[int, ...]
-    order: tuple[int, ...] = ()
+    always: int  # the number of columns that every model has
+    groups: tuple[int, ...]  # the number of columns of each term
+    order: tuple[int, ...] = ()  # which column of the caller's design each is
 
     @property
     def models(self) -> int:
@@ -167,51 +153,27 @@ NODES = 28
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SubsetAverage:
-    """m models with equal effects and, for each of T priors of tau, with random effects.
-
-    Attributes
-    ----------
-    problem : SubsetProblem
-    number : ndarray of int, shape (m,)
-        Which models.
-    log_marginal : ndarray of shape (1 + T, m)
-        Log marginal likelihoods, those with equal effects first; -inf where a row is left out.
-    posterior : ndarray of shape (1 + T, m)
-        Posterior probabilities; add up to 1.
-    densities : tuple of PiecewiseDensity or None
-        The posteriors of tau for each of its priors, a row for each model.
-    priors : tuple of TauDensity
-    error : float
-        Largest relative error of a marginal likelihood.
-    """
+    """m models with equal effects and, for each of T priors of tau, with random effects."""
 
     problem: SubsetProblem
-    number: AnyArray
+    number: AnyArray  # (m,): which models
+    # (1 + T, m): log marginal likelihoods, those with equal effects first; -inf where a row is left out.
     log_marginal: Array
-    posterior: Array
-    densities: tuple[PiecewiseDensity | None, ...]
+    posterior: Array  # (1 + T, m): posterior probabilities; add up to 1
+    densities: tuple[PiecewiseDensity | None, ...]  # the posteriors of tau for each of its priors, a row for each model
     priors: tuple[TauDensity, ...]
-    error: float
+    error: float  # largest relative error of a marginal likelihood
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """Pairs of model and tau with their posterior probability.
+    """Pairs of model and tau with their posterior probability."""
 
-    Attributes
-    ----------
-    model : ndarray of int, shape (N,)
-        Numbers of the models.
-    tau, weight : ndarray of shape (N,)
-        The weights add up to 1.
-    left_out : float
-        Probability of the pairs that are not here.
-    """
-
-    model: AnyArray
+    model: AnyArray  # (N,): numbers of the models
+    # tau, weight (N,): the weights add up to 1.
     tau: Array
     weight: Array
-    left_out: float
+    left_out: float  # probability of the pairs that are not here
 
 
 def average_subsets(

@@ -33,32 +33,15 @@ INDISPENSABLE = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deletions:
-    """What is left without each of m studies.
+    """What is left without each of m studies."""
 
-    Attributes
-    ----------
-    rows : ndarray of int, shape (m,)
-        The studies that can be left out.
-    log_predictive : ndarray of shape (m,)
-        Log density of y_i given the other studies.
-    pit : ndarray of shape (m,)
-        Probability of a result up to y_i, given the other studies.
-    mean : ndarray of shape (m, p)
-    covariance : ndarray of shape (m, p, p)
-        Of the coefficients without study i.
-    tau : ndarray of shape (m,)
-        Mean of tau without study i.
-    error : ndarray of shape (m,)
-        Relative error of the predictive density.
-    """
-
-    rows: AnyArray
-    log_predictive: Array
-    pit: Array
-    mean: Array
-    covariance: Array
-    tau: Array
-    error: Array
+    rows: AnyArray  # (m,): the studies that can be left out
+    log_predictive: Array  # (m,): log density of y_i given the other studies
+    pit: Array  # (m,): probability of a result up to y_i, given the other studies
+    mean: Array  # (m, p)
+    covariance: Array  # (m, p, p): of the coefficients without study i
+    tau: Array  # (m,): mean of tau without study i
+    error: Array  # (m,): relative error of the predictive density
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,18 +146,11 @@ def _deleted(problem: ExactProblem, rows: AnyArray, tau: Array, parts: Component
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefix:
-    """The studies up to a step.
+    """The studies up to a step."""
 
-    Attributes
-    ----------
-    posterior : ExactPosterior or None
-        None where it is improper.
-    below, above : ndarray of shape (n,)
-        Of each study added in this step: probability of a result up to its own and above it, given the studies
-        before the step; NaN without a posterior before.
-    """
-
-    posterior: ExactPosterior | None
+    posterior: ExactPosterior | None  # None where it is improper
+    # below, above (n,): of each study added in this step: probability of a result up to its own and above it, given the
+    # studies before the step; NaN without a posterior before.
     below: Array
     above: Array
 

@@ -87,31 +87,15 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PiecewiseDensity:
-    """m densities of tau, as Legendre series on n intervals.
-
-    Attributes
-    ----------
-    stretch : Stretch
-    edges : ndarray of shape (n + 1,)
-        In t.
-    tau : ndarray of shape (n * 16,)
-        The nodes, in increasing order.
-    weight : ndarray of shape (m, n * 16)
-        Probability of each node; every row adds up to 1.
-    series : ndarray of shape (m, n, 16)
-        Legendre coefficients of each density in t, on the scale where its integral is 1.
-    log_integral : ndarray of shape (m,)
-    error : ndarray of shape (m,)
-        Relative error of the integral, and absolute error of any probability.
-    """
+    """m densities of tau, as Legendre series on n intervals."""
 
     stretch: Stretch
-    edges: Array
-    tau: Array
-    weight: Array
-    series: Array
-    log_integral: Array
-    error: Array
+    edges: Array  # (n + 1,): in t
+    tau: Array  # (n * 16,): the nodes, in increasing order
+    weight: Array  # (m, n * 16): probability of each node; every row adds up to 1
+    series: Array  # (m, n, 16): Legendre coefficients of each density in t, on the scale where its integral is 1
+    log_integral: Array  # (m,)
+    error: Array  # (m,): relative error of the integral, and absolute error of any probability
 
     def cdf(self, tau: Array) -> Array:
         """Return P(T <= tau) of the first density."""
@@ -225,25 +209,12 @@ def head_of(log_tiny: Array) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TauDensity:
-    """The prior of tau as the quadrature needs it.
+    """The prior of tau as the quadrature needs it."""
 
-    Attributes
-    ----------
-    log_density : callable
-        tau (B,) -> (B,), -inf outside the support.
-    upper : float
-        End of the support.
-    tail : float
-        a of the tail tau^-a; inf where it falls faster than any power.
-    marks : tuple of float
-        Some values of tau that show its scale, all positive.
-    proper : bool
-    """
-
-    log_density: Callable[[Array], Array]
-    upper: float
-    tail: float
-    marks: tuple[float, ...]
+    log_density: Callable[[Array], Array]  # tau (B,) -> (B,), -inf outside the support
+    upper: float  # end of the support
+    tail: float  # a of the tail tau^-a; inf where it falls faster than any power
+    marks: tuple[float, ...]  # some values of tau that show its scale, all positive
     proper: bool
 
     @property
@@ -363,18 +334,11 @@ MOST_STEPS = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NormalMixture:
-    """m mixtures of the same number of normals.
+    """m mixtures of the same number of normals."""
 
-    Attributes
-    ----------
-    weight : ndarray of shape (B,)
-        Adds up to 1.
-    mean, sd : ndarray of shape (m, B)
-    """
-
-    weight: Array
-    mean: Array
-    sd: Array
+    weight: Array  # (B,): adds up to 1
+    mean: Array  # (m, B)
+    sd: Array  # (m, B)
 
     @property
     def m(self) -> int:

@@ -17,8 +17,6 @@ from alliance_meta.core.bayes.integration import LOG_ROOT_2PI
 # What lies beyond the points is exp(-DEPTH) of the whole, or less.
 DEPTH = 38.0
 LONGEST = 0.25
-
-
 # From here on Stirling's series is exact to rounding.
 ASYMPTOTIC = 32.0
 
@@ -39,16 +37,9 @@ def t_constant(df: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TPrior:
-    """A t prior of one coefficient.
+    """A t prior of one coefficient."""
 
-    Attributes
-    ----------
-    index : int
-        Which coefficient.
-    mean, scale, df : float
-    """
-
-    index: int
+    index: int  # which coefficient
     mean: float
     scale: float
     df: float

@@ -18,15 +18,7 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.core.bayes.integration import TauDensity
-from alliance_meta.core.bayes.trapezoid import (
-    Grid,
-    HalfLine,
-    Line,
-    RealLine,
-    SincDensity,
-    integrate_grid,
-    moment_depth,
-)
+from alliance_meta.core.bayes.trapezoid import Grid, HalfLine, Line, RealLine, SincDensity, integrate_grid, moment_depth
 from alliance_meta.core.robust.clusters import IntArray
 
 # Steps of the table, in standard deviations of likelihood times normal density; how far both are followed, in logs.
@@ -55,26 +47,13 @@ Reach = Callable[[float], float]
 
 @dataclass(frozen=True, eq=False)
 class Studies:
-    """Studies whose likelihoods are about equally wide.
+    """Studies whose likelihoods are about equally wide."""
 
-    Attributes
-    ----------
-    rows : ndarray of int
-        Which studies they are.
-    log_likelihood : callable
-    centre : ndarray
-        Where each likelihood is highest, or nearly so.
-    width : float
-        Standard deviation of the narrowest likelihood.
-    reach : callable
-        How far from its centre the widest of them has fallen by so much, in logs.
-    """
-
-    rows: IntArray
+    rows: IntArray  # which studies they are
     log_likelihood: LogLikelihood
-    centre: Array
-    width: float
-    reach: Reach
+    centre: Array  # where each likelihood is highest, or nearly so
+    width: float  # standard deviation of the narrowest likelihood
+    reach: Reach  # how far from its centre the widest of them has fallen by so much, in logs
     _tables: dict[float, tuple[int, Array, Array]] = field(default_factory=dict, repr=False)
 
     def integrals(self, mu: Array, tau: float) -> Array:
@@ -135,23 +114,12 @@ def grouped(
 
 @dataclass(frozen=True, eq=False)
 class TabulatedProblem:
-    """Studies with the priors of mu and tau.
-
-    Attributes
-    ----------
-    studies : sequence of Studies
-    log_mu : callable
-        Log prior density of mu.
-    tau : TauDensity
-        Prior of tau.
-    tails : tuple of float
-        The a of the tails x^-a of the posteriors of mu and tau.
-    """
+    """Studies with the priors of mu and tau."""
 
     studies: Sequence[Studies]
-    log_mu: LogDensity
-    tau: TauDensity
-    tails: tuple[float, float] = (np.inf, np.inf)
+    log_mu: LogDensity  # log prior density of mu
+    tau: TauDensity  # prior of tau
+    tails: tuple[float, float] = (np.inf, np.inf)  # the a of the tails x^-a of the posteriors of mu and tau
 
     @cached_property
     def start(self) -> tuple[float, float, float]:
@@ -210,17 +178,10 @@ class TabulatedProblem:
 
 @dataclass(frozen=True, eq=False)
 class TabulatedPosterior:
-    """The posterior of mu and tau on a grid.
-
-    Attributes
-    ----------
-    problem : TabulatedProblem
-    grid : Grid
-        Of mu and tau.
-    """
+    """The posterior of mu and tau on a grid."""
 
     problem: TabulatedProblem
-    grid: Grid
+    grid: Grid  # of mu and tau
 
     @property
     def log_marginal(self) -> float:

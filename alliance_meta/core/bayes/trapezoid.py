@@ -119,20 +119,11 @@ Line = RealLine | HalfLine
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SincDensity:
-    """The distribution of one parameter through equally spaced points of u.
-
-    Attributes
-    ----------
-    line : RealLine or HalfLine
-    u : ndarray of shape (n,)
-        Equally spaced.
-    weight : ndarray of shape (n,)
-        Probability of each; adds up to 1.
-    """
+    """The distribution of one parameter through equally spaced points of u."""
 
     line: Line
-    u: Array
-    weight: Array
+    u: Array  # (n,): equally spaced
+    weight: Array  # (n,): probability of each; adds up to 1
 
     @property
     def value(self) -> Array:
@@ -184,25 +175,13 @@ class SincDensity:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """A density of one or two parameters on a grid.
-
-    Attributes
-    ----------
-    lines : tuple of RealLine or HalfLine
-    u : tuple of ndarray
-        Of each parameter.
-    weight : ndarray of shape (n1,) or (n1, n2)
-        Probability of each point; adds up to 1.
-    log_integral : float
-    error : float
-        Of the log integral.
-    """
+    """A density of one or two parameters on a grid."""
 
     lines: tuple[Line, ...]
-    u: tuple[Array, ...]
-    weight: Array
+    u: tuple[Array, ...]  # of each parameter
+    weight: Array  # (n1,) or (n1, n2): probability of each point; adds up to 1
     log_integral: float
-    error: float
+    error: float  # of the log integral
 
     def values(self) -> tuple[Array, ...]:
         """Return the parameters at the points that count, with their weights last, (B,) each."""

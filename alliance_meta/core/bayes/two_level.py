@@ -36,30 +36,17 @@ FAR_FROM_REFERENCE = 1e3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NormalModel:
-    """Data and prior, with what does not depend on tau.
+    """Data and prior, with what does not depend on tau."""
 
-    Attributes
-    ----------
-    y, v : ndarray of shape (k,)
-    X : ndarray of shape (k, p)
-    mean, precision : ndarray of shape (p,)
-        Prior of each coefficient; precision 0 is a flat prior.
-    tau2 : float
-        The reference.
-    centre : ndarray of shape (p,)
-        Posterior mean of the coefficients at the reference.
-    loglik : float
-        Log of the density of y at the reference, the coefficients integrated out.
-    """
-
-    y: Array
-    v: Array
-    X: Array
+    y: Array  # (k,)
+    v: Array  # (k,)
+    X: Array  # (k, p)
+    # mean, precision (p,): prior of each coefficient; precision 0 is a flat prior.
     mean: Array
     precision: Array
-    tau2: float
-    centre: Array
-    loglik: float
+    tau2: float  # the reference
+    centre: Array  # (p,): posterior mean of the coefficients at the reference
+    loglik: float  # log of the density of y at the reference, the coefficients integrated out
     _w: Array
     _residual: Array
     _quadratic: float
@@ -85,21 +72,11 @@ class NormalModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditional:
-    """What holds given each of B values of tau.
+    """What holds given each of B values of tau."""
 
-    Attributes
-    ----------
-    loglik : ndarray of shape (B,)
-        Log of the density of y, the coefficients integrated out.
-    mean : ndarray of shape (B, p)
-        Posterior mean of the coefficients.
-    root : ndarray of shape (B, p, p)
-        Their posterior covariance is root' root.
-    """
-
-    loglik: Array
-    mean: Array
-    root: Array
+    loglik: Array  # (B,): log of the density of y, the coefficients integrated out
+    mean: Array  # (B, p): posterior mean of the coefficients
+    root: Array  # (B, p, p): their posterior covariance is root' root
 
 
 def prepare(y: Array, v: Array, X: Array, mean: Array, precision: Array) -> NormalModel:
@@ -333,17 +310,9 @@ WORST_MOMENT = 1e-8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExactProblem:
-    """What is integrated: data with the prior of the coefficients, and the prior of tau.
+    """What is integrated: data with the prior of the coefficients, and the prior of tau."""
 
-    Attributes
-    ----------
-    model : NormalModel
-        With a t prior, its coefficient is flat here.
-    tau : TauDensity
-    t_prior : TPrior or None
-    """
-
-    model: NormalModel
+    model: NormalModel  # with a t prior, its coefficient is flat here
     tau: TauDensity
     t_prior: TPrior | None = None
 
@@ -372,51 +341,26 @@ class ExactProblem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Components:
-    """What holds given each of B values of tau and each of L values of the scale of a t prior (else L = 1).
+    """What holds given each of B values of tau and each of L values of the scale of a t prior (else L = 1)."""
 
-    Attributes
-    ----------
-    log_weight : ndarray of shape (B, L)
-        Log of prior times likelihood.
-    mean : ndarray of shape (B, L, p)
-    root : ndarray of shape (B, L, p, p)
-        The covariance of the coefficients is root' root.
-    """
-
-    log_weight: Array
-    mean: Array
-    root: Array
+    log_weight: Array  # (B, L): log of prior times likelihood
+    mean: Array  # (B, L, p)
+    root: Array  # (B, L, p, p): the covariance of the coefficients is root' root
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExactPosterior:
-    """The posterior: that of tau on intervals, and the components of the mixtures.
-
-    Attributes
-    ----------
-    problem : ExactProblem
-    density : PiecewiseDensity
-        Row 0 is the posterior of tau; a further row watches over its tail.
-    weight, tau : ndarray of shape (B,)
-    mean : ndarray of shape (B, p)
-    root : ndarray of shape (B, p, p)
-    log_marginal : float
-        Log of the density of y; defined up to a constant where a prior is improper.
-    error : float
-        Relative error of the marginal likelihood and absolute error of any probability.
-    order : int
-        Highest moment of tau, up to the second, that is finite and within reach.
-    """
+    """The posterior: that of tau on intervals, and the components of the mixtures."""
 
     problem: ExactProblem
-    density: PiecewiseDensity
-    weight: Array
-    tau: Array
-    mean: Array
-    root: Array
-    log_marginal: float
-    error: float
-    order: int
+    density: PiecewiseDensity  # row 0 is the posterior of tau; a further row watches over its tail
+    weight: Array  # (B,)
+    tau: Array  # (B,)
+    mean: Array  # (B, p)
+    root: Array  # (B, p, p)
+    log_marginal: float  # log of the density of y; defined up to a constant where a prior is improper
+    error: float  # relative error of the marginal likelihood and absolute error of any probability
+    order: int  # highest moment of tau, up to the second, that is finite and within reach
 
     def finite(self, order: int, *, of: str) -> bool:
         """Return whether a moment exists; `of` is "tau", "new", "study" or "coefficients"."""

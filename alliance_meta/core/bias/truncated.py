@@ -139,22 +139,12 @@ class Truncated:
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """The posterior of a right-truncated meta-analysis.
-
-    Attributes
-    ----------
-    problem : Truncated
-    mode : tuple of float
-        mu and tau where their joint density is highest.
-    grid : Grid
-        Of lambda's deviate and tau.
-    centre, width : ndarray
-        What the deviate is of, at each tau of the grid.
-    """
+    """The posterior of a right-truncated meta-analysis."""
 
     problem: Truncated
-    mode: tuple[float, float]
-    grid: Grid
+    mode: tuple[float, float]  # mu and tau where their joint density is highest
+    grid: Grid  # of lambda's deviate and tau
+    # centre, width: what the deviate is of, at each tau of the grid.
     centre: Array
     width: Array
 

@@ -47,23 +47,13 @@ class Mean:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Effects:
-    """Effects of which affirmative ones may be published `ratio` times as likely as the others.
+    """Effects of which affirmative ones may be published `ratio` times as likely as the others."""
 
-    Attributes
-    ----------
-    y, v : ndarray of shape (k,)
-    cluster : ndarray of int, shape (k,)
-    affirmative : ndarray of bool, shape (k,)
-    tau2 : float
-        What the weights 1 / (v + tau2) take for the variance of true effects.
-    level : float
-    """
-
-    y: Array
-    v: Array
-    cluster: IntArray
-    affirmative: Mask
-    tau2: float
+    y: Array  # (k,)
+    v: Array  # (k,)
+    cluster: IntArray  # (k,)
+    affirmative: Mask  # (k,)
+    tau2: float  # what the weights 1 / (v + tau2) take for the variance of true effects
     level: float
 
     def mean(self, ratio: float) -> Mean:

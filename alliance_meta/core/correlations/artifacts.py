@@ -109,28 +109,15 @@ def attenuate(rho: Array, by: Steps) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
-    """Mean and variances of correlations over studies, in the words of Hunter and Schmidt.
+    """Mean and variances of correlations over studies, in the words of Hunter and Schmidt."""
 
-    Attributes
-    ----------
-    mean, se : float
-        Weighted mean and its standard error, sqrt(var_total / k).
-    var_total : float
-        Variance of the (corrected) correlations.
-    var_error : float
-        Variance expected from sampling error.
-    var_artifacts : float
-        Variance from differences between studies in their artifacts; 0 where each r was corrected.
-    var_true : float
-        What is left, not truncated; negative where sampling error explains more than all.
-    """
-
+    # mean, se: weighted mean and its standard error, sqrt(var_total / k).
     mean: float
     se: float
-    var_total: float
-    var_error: float
-    var_artifacts: float
-    var_true: float
+    var_total: float  # variance of the (corrected) correlations
+    var_error: float  # variance expected from sampling error
+    var_artifacts: float  # variance from differences between studies in their artifacts; 0 where each r was corrected
+    var_true: float  # what is left, not truncated; negative where sampling error explains more than all
 
 
 def without_bias(r: Array, n: Array) -> Array:

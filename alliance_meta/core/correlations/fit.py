@@ -21,26 +21,14 @@ MOST_TAU2 = 1e4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CorrelationFit:
-    """The model theta_i ~ N(x_i'beta, tau2) fitted to correlations by maximum likelihood.
-
-    Attributes
-    ----------
-    data : Correlations
-    X : ndarray of shape (k, p)
-    beta : ndarray of shape (p,)
-    tau2, loglik : float
-    information : ndarray of shape (p + 1, p + 1)
-        Observed information of beta and tau2.
-    converged : bool
-    iterations : int
-    """
+    """The model theta_i ~ N(x_i'beta, tau2) fitted to correlations by maximum likelihood."""
 
     data: Correlations
-    X: Array
-    beta: Array
+    X: Array  # (k, p)
+    beta: Array  # (p,)
     tau2: float
     loglik: float
-    information: Array
+    information: Array  # (p + 1, p + 1): observed information of beta and tau2
     converged: bool
     iterations: int
 

@@ -35,26 +35,17 @@ CHUNK = 1 << 19
 
 @dataclass(frozen=True, eq=False)
 class Correlations:
-    """Correlations with what their likelihood needs.
+    """Correlations with what their likelihood needs."""
 
-    Attributes
-    ----------
-    r, z, n : ndarray of shape (k,)
-        Correlation, its Fisher z, sample size.
-    constant : ndarray of shape (k,)
-        What does not depend on theta.
-    series : tuple of (rows, coefficients)
-        Rows with the coefficients (m, J) of their power series, grouped by the number of terms they need.
-    small : ndarray
-        Rows whose 2F1 is left to scipy.
-    """
-
+    # r, z, n (k,): correlation, its Fisher z, sample size.
     r: Array
     z: Array
     n: Array
-    constant: Array
+    constant: Array  # (k,): what does not depend on theta
+    # Tuple of (rows, coefficients): rows with the coefficients (m, J) of their power series, grouped by the number of
+    # terms they need.
     series: tuple[tuple[AnyArray, Array], ...]
-    small: AnyArray
+    small: AnyArray  # rows whose 2F1 is left to scipy
 
     def take(self, rows: AnyArray) -> Correlations:
         """Return some of the studies."""
@@ -104,19 +95,13 @@ def log_density(data: Correlations, theta: Array) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marginal:
-    """Log-likelihood of each study with its derivatives in mu_i and tau2; every array is (k,).
+    """Log-likelihood of each study with its derivatives in mu_i and tau2; every array is (k,)."""
 
-    Attributes
-    ----------
-    value, mu, tau2 : ndarray
-        Log-likelihood and first derivatives.
-    mu_mu, mu_tau2, tau2_tau2 : ndarray
-        Second derivatives.
-    """
-
+    # value, mu, tau2: log-likelihood and first derivatives.
     value: Array
     mu: Array
     tau2: Array
+    # mu_mu, mu_tau2, tau2_tau2: second derivatives.
     mu_mu: Array
     mu_tau2: Array
     tau2_tau2: Array

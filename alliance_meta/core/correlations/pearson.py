@@ -44,18 +44,12 @@ def unbiased_r(r: Array, n: Array) -> Array:
 def var_r(r: Array, n: Array, *, vtype: str = "LS", estimate: Array | None = None) -> Array:
     """Return the sampling variance of a raw correlation.
 
-    Parameters
-    ----------
-    r : ndarray of shape (k,)
-        Observed correlations.
-    n : ndarray of shape (k,)
-        Sample sizes.
-    vtype : {"LS", "AV", "H0", "UB"}
-        ``LS`` (1 - e^2)^2 / (n - 1) with e the row's own estimate; ``AV`` the same with the mean of the
-        estimates weighted by n in place of e; ``H0`` 1 / (n - 1), the variance under rho = 0; ``UB`` the
-        unbiased estimate of the variance of the unbiased r (for ``UCOR``).
-    estimate : ndarray of shape (k,), optional
-        The estimates that enter the formula: r itself, or the unbiased r.
+    `r` (k,): observed correlations.
+    `n` (k,): sample sizes.
+    `vtype` {"LS", "AV", "H0", "UB"}: ``LS`` (1 - e^2)^2 / (n - 1) with e the row's own estimate; ``AV`` the same with
+      the mean of the estimates weighted by n in place of e; ``H0`` 1 / (n - 1), the variance under rho = 0; ``UB`` the
+      unbiased estimate of the variance of the unbiased r (for ``UCOR``).
+    `estimate` (k,): the estimates that enter the formula: r itself, or the unbiased r.
     """
     n = np.asarray(n, dtype=float)
     e = np.asarray(r if estimate is None else estimate, dtype=float)
@@ -126,12 +120,8 @@ def hyp2f1(a: float, c: Array, x: Array) -> Array:
 def covariance_of_r(R: Array, first: IntArray, second: IntArray) -> Array:
     """Return the covariances (n, m, m), times the sample size, of m correlations in each of n samples.
 
-    Parameters
-    ----------
-    R : ndarray of shape (n, p, p)
-        Correlation matrices, ones on their diagonals; NaN where unknown.
-    first, second : ndarray of int, shape (n, m)
-        The variables of each correlation. A covariance that needs an unknown correlation is NaN.
+    `R` (n, p, p): correlation matrices, ones on their diagonals; NaN where unknown.
+    `first`, `second` (n, m): the variables of each correlation. A covariance that needs an unknown correlation is NaN.
     """
     sample = np.arange(len(R))[:, None, None]
     i, j = first[:, :, None], second[:, :, None]

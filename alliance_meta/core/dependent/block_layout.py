@@ -22,21 +22,12 @@ ASYMMETRY = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Entry (i, j) of one block lies at ``start[i] + position[j]`` of the flat array.
+    """Entry (i, j) of one block lies at ``start[i] + position[j]`` of the flat array."""
 
-    Attributes
-    ----------
-    start, position : ndarray of int, shape (k,)
-    size : int
-        Length of the flat array: the sum of the squared block sizes.
-    ends : tuple of int
-        Where each stack of blocks begins, and the size at last.
-    """
-
-    start: IntArray
-    position: IntArray
-    size: int
-    ends: tuple[int, ...]
+    start: IntArray  # (k,)
+    position: IntArray  # (k,)
+    size: int  # length of the flat array: the sum of the squared block sizes
+    ends: tuple[int, ...]  # where each stack of blocks begins, and the size at last
 
 
 def layout(rows: Sequence[IntArray], k: int) -> Layout:

@@ -29,20 +29,11 @@ SPARSE = 3_000
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """Groups of adjacent rows with the columns that vary between them.
+    """Groups of adjacent rows with the columns that vary between them."""
 
-    Attributes
-    ----------
-    starts : ndarray of shape (n,)
-        First row of each group.
-    W : ndarray of shape (k, q)
-    ones : bool
-        W is a single column of ones.
-    """
-
-    starts: IntArray
-    W: Array
-    ones: bool = False
+    starts: IntArray  # (n,): first row of each group
+    W: Array  # (k, q)
+    ones: bool = False  # W is a single column of ones
 
     @property
     def q(self) -> int:
@@ -108,22 +99,12 @@ class SolvedLevel:
 
 @dataclass(frozen=True, eq=False)
 class Factored:
-    """A covariance at one value of its parameters, or at several that lie along the first axis of everything.
+    """A covariance at one value of its parameters, or at several that lie along the first axis of everything."""
 
-    Attributes
-    ----------
-    d : ndarray of shape (..., k)
-    levels : tuple of SolvedLevel
-    solved : ndarray of shape (..., k, c)
-        M^-1 A for the columns A it was made with.
-    logdet : ndarray of shape (...)
-        NaN where M is not positive definite.
-    """
-
-    d: Array
+    d: Array  # (..., k)
     levels: tuple[SolvedLevel, ...]
-    solved: Array
-    logdet: Array
+    solved: Array  # (..., k, c): M^-1 A for the columns A it was made with
+    logdet: Array  # (...): NaN where M is not positive definite
 
     def single(self, at: int) -> Factored:
         """Return the covariance at one of several values."""
@@ -204,21 +185,11 @@ Blocks = Sequence[tuple[IntArray, Array]]
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """What varies at random between the groups of one factor.
+    """What varies at random between the groups of one factor."""
 
-    Attributes
-    ----------
-    group : ndarray of shape (k,)
-        Codes of the groups.
-    Z : ndarray of shape (k, q) or None
-        Columns whose coefficients vary; None for an intercept.
-    linked : bool
-        The groups themselves are correlated: their covariance is one matrix over all groups.
-    """
-
-    group: IntArray
-    Z: Array | None = None
-    linked: bool = False
+    group: IntArray  # (k,): codes of the groups
+    Z: Array | None = None  # (k, q) or None: columns whose coefficients vary; None for an intercept
+    linked: bool = False  # the groups themselves are correlated: their covariance is one matrix over all groups
 
     @property
     def columns(self) -> Array:
@@ -228,36 +199,20 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Rows sorted and rotated so that every random term is a level of `Factored`.
+    """Rows sorted and rotated so that every random term is a level of `Factored`."""
 
-    Attributes
-    ----------
-    order : ndarray of shape (k,)
-        Sorted row -> row of the data.
-    d : ndarray of shape (k,)
-        Eigenvalues of the sampling covariance, sorted rows.
-    rotations : tuple of (rows (n, m), Q (n, m, m))
-        Eigenvectors of its blocks; empty where V is diagonal.
-    levels : tuple of Level
-    places : tuple of int or None
-        Each term's level; None for a variance of the rows themselves.
-    copies : tuple of int
-        How often the columns of a level repeat its term's, once for each group that shares the level's group.
-    owners : tuple of (ndarray of shape (n, copies) or None)
-        Which group of the term each copy in each group of the level belongs to; -1 where there is none, 0 for
-        groups that are correlated, which are one.
-    linked : tuple of bool
-        Each term's groups are correlated.
-    """
-
-    order: IntArray
-    d: Array
+    order: IntArray  # (k,): sorted row -> row of the data
+    d: Array  # (k,): eigenvalues of the sampling covariance, sorted rows
+    # Tuple of (rows (n, m), Q (n, m, m)): eigenvectors of its blocks; empty where V is diagonal.
     rotations: tuple[tuple[IntArray, Array], ...]
     levels: tuple[Level, ...]
-    places: tuple[int | None, ...]
+    places: tuple[int | None, ...]  # each term's level; None for a variance of the rows themselves
+    # How often the columns of a level repeat its term's, once for each group that shares the level's group.
     copies: tuple[int, ...]
+    # (ndarray of shape (n, copies) or None) each: which group of the term each copy in each group of the level belongs
+    # to; -1 where there is none, 0 for groups that are correlated, which are one.
     owners: tuple[IntArray | None, ...]
-    linked: tuple[bool, ...]
+    linked: tuple[bool, ...]  # each term's groups are correlated
 
     def rotate(self, A: Array) -> Array:
         """Return the rows of A (k, c) in the order and the axes of the levels."""
@@ -497,11 +452,7 @@ class Scaled(Structure):
     linked: bool = False
     linear = True
     constant = True
-
-    @property
-    def n(self) -> int:
-        """One parameter."""
-        return 1
+    n = 1
 
     @property
     def bounds(self) -> tuple[Array, Array]:
@@ -548,11 +499,7 @@ class CompoundSymmetry(Structure):
     most: int
     constant = True
     correlated = True
-
-    @property
-    def n(self) -> int:
-        """Two parameters, tau2 and rho."""
-        return 2
+    n = 2
 
     @property
     def bounds(self) -> tuple[Array, Array]:
@@ -597,19 +544,13 @@ class Correlated(Structure):
 
     Several variances that go with a correlation are searched for as standard deviations: a covariance rises
     with the root of a variance, infinitely fast at 0.
-
-    Attributes
-    ----------
-    q : int
-    distance : ndarray of shape (q, q) or None
-        Correlation rho ** distance between effects; 1 everywhere for ``HCS``, None for uncorrelated effects.
-    common : bool
-        One variance for all.
     """
 
     q: int
+    # (q, q) or None: correlation rho ** distance between effects; 1 everywhere for ``HCS``, None for uncorrelated
+    # effects.
     distance: Array | None = None
-    common: bool = False
+    common: bool = False  # one variance for all
 
     @property
     def variances(self) -> int:
@@ -793,15 +734,9 @@ class Reordered(Unstructured):
 
     With one effect in front the first parameter is its standard deviation; with two the first three are their
     standard deviations and their correlation. The others are the rest of the lower triangle, row by row.
-
-    Attributes
-    ----------
-    q : int
-    front : tuple of int
-        The effect or the two effects in front.
     """
 
-    front: tuple[int, ...]
+    front: tuple[int, ...]  # the effect or the two effects in front
 
     @property
     def bounds(self) -> tuple[Array, Array]:

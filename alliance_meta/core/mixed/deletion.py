@@ -26,15 +26,8 @@ BLOCK = 1 << 14
 class Number(Structure):
     """A parameter that only says which unit is left out."""
 
-    @property
-    def linear(self) -> bool:
-        """It moves nothing."""
-        return True
-
-    @property
-    def n(self) -> int:
-        """One."""
-        return 1
+    linear = True
+    n = 1
 
     @property
     def bounds(self) -> tuple[Array, Array]:
@@ -67,40 +60,25 @@ class Without(MixedProblem):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MixedDeletions:
-    """A mixed model without each of J units.
+    """A mixed model without each of J units."""
 
-    Attributes
-    ----------
-    theta : ndarray of shape (J, n)
-    beta, vb : ndarray of shape (J, p) and (J, p, p)
-    whole : ndarray of shape (J, p, p)
-        Covariance of the coefficients of all rows at these parameters.
-    QE, vt : ndarray of shape (J,)
-        Cochran's Q, and the typical sampling variance; NaN where the sampling covariance is singular.
-    settled : ndarray of bool, (J,)
-    """
-
-    theta: Array
-    beta: Array
-    vb: Array
-    whole: Array
+    theta: Array  # (J, n)
+    beta: Array  # (J, p) and (J, p, p)
+    vb: Array  # (J, p) and (J, p, p)
+    whole: Array  # (J, p, p): covariance of the coefficients of all rows at these parameters
+    # QE, vt (J,): Cochran's Q, and the typical sampling variance; NaN where the sampling covariance is singular.
     QE: Array
     vt: Array
-    settled: Mask
+    settled: Mask  # (J,)
 
 
 def delete_units(point: MixedPoint, fixed: Mask, unit: IntArray, which: IntArray) -> MixedDeletions:
     """Search from the fit's own parameters without each unit of `which`.
 
-    Parameters
-    ----------
-    point : MixedPoint
-        The fit.
-    fixed : ndarray of bool, (n,)
-        Parameters held as they are.
-    unit : ndarray of shape (k,)
-        Unit of each row, in the order of the data; units do not cut through blocks of the sampling covariance.
-    which : ndarray of int, (J,)
+    `point`: the fit.
+    `fixed` (n,): parameters held as they are.
+    `unit` (k,): unit of each row, in the order of the data; units do not cut through blocks of the sampling covariance.
+    `which` (J,).
     """
     base, theta = point.problem, point.theta
     problem = Without(

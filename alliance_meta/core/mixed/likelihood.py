@@ -25,24 +25,13 @@ class Component:
 
 @dataclass(frozen=True, eq=False)
 class MixedProblem:
-    """Effects, design, sampling covariance and random terms, in the order and the axes of a plan.
+    """Effects, design, sampling covariance and random terms, in the order and the axes of a plan."""
 
-    Attributes
-    ----------
-    y : ndarray of shape (k,)
-    X : ndarray of shape (k, p)
-        Both in the order and the axes of `plan`.
-    plan : Plan
-    components : tuple of Component
-    restricted : bool
-        REML rather than ML.
-    """
-
-    y: Array
-    X: Array
+    y: Array  # (k,)
+    X: Array  # (k, p): both in the order and the axes of `plan`
     plan: Plan
     components: tuple[Component, ...]
-    restricted: bool
+    restricted: bool  # REML rather than ML
 
     @property
     def k(self) -> int:

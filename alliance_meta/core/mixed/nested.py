@@ -23,25 +23,15 @@ MOST_CELLS = 2_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
-    """Groups within groups, from the finest to the coarsest, above the blocks of V.
+    """Groups within groups, from the finest to the coarsest, above the blocks of V."""
 
-    Attributes
-    ----------
-    d : ndarray of shape (k,)
-        Sampling variances along the axes in which V is diagonal.
-    W : ndarray of shape (k,)
-        A column of ones in these axes.
-    members, Q : ndarray of shape (k, m) or None
-        Row i of the turned data is the sum of Q[i, j] times row members[i, j] of the data; None where V is diagonal.
-    parents : tuple of ndarray
-        For each level the group of each row, then of each group of the level before.
-    """
-
-    d: Array
-    W: Array
+    d: Array  # (k,): sampling variances along the axes in which V is diagonal
+    W: Array  # (k,): a column of ones in these axes
+    # members, Q (k, m) or None: row i of the turned data is the sum of Q[i, j] times row members[i, j] of the data;
+    # None where V is diagonal.
     members: IntArray | None
     Q: Array | None
-    parents: tuple[IntArray, ...]
+    parents: tuple[IntArray, ...]  # for each level the group of each row, then of each group of the level before
 
     def turn(self, A: Array) -> Array:
         """Return data (..., k) along the axes in which V is diagonal."""
@@ -103,16 +93,12 @@ def log_densities(
 ) -> Array:
     """Return the log density of each unit's residuals, (S, units), for S draws.
 
-    Parameters
-    ----------
-    residual : ndarray of shape (S, k)
-    vi : ndarray of shape (k,)
-    V : SamplingCovariance or None
-        Its blocks lie within units.
-    groups : sequence of ndarray of shape (k,)
-        Groupings within units, or of the rows themselves.
-    variances : ndarray of shape (S, len(groups))
-    unit : ndarray of shape (k,)
+    `residual` (S, k).
+    `vi` (k,).
+    `V`: its blocks lie within units.
+    `groups` (k,): groupings within units, or of the rows themselves.
+    `variances` (S, len(groups)).
+    `unit` (k,).
     """
     out = np.empty((len(residual), int(unit.max()) + 1))
     for rows in stacks(unit):

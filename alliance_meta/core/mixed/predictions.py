@@ -21,20 +21,11 @@ AT_A_TIME = 256
 
 @dataclass(frozen=True, eq=False)
 class PredictedEffects:
-    """Random effects of one term, group by group.
+    """Random effects of one term, group by group."""
 
-    Attributes
-    ----------
-    value : ndarray of shape (n, q)
-    error : ndarray of shape (n, q, q)
-        Covariance of the prediction error.
-    share : ndarray of shape (n, q, p)
-        G Z'M^-1 X vb: minus the covariance of the prediction error with that of the coefficients.
-    """
-
-    value: Array
-    error: Array
-    share: Array
+    value: Array  # (n, q)
+    error: Array  # (n, q, q): covariance of the prediction error
+    share: Array  # (n, q, p): G Z'M^-1 X vb: minus the covariance of the prediction error with that of the coefficients
 
 
 def predicted_effects(point: MixedPoint, term: int) -> PredictedEffects:

@@ -255,30 +255,19 @@ def _between(near: _End, far: _End, drop: float, halve: bool) -> float:
 
 @dataclass(frozen=True, eq=False)
 class ProfileCurve:
-    """The profile of one parameter, in its own units.
+    """The profile of one parameter, in its own units."""
 
-    Attributes
-    ----------
-    values, loglik : ndarray of shape (m,)
-        Rising values around the interval, and the likelihood at each.
-    estimate, peak : float
-        The fit's value and its log-likelihood.
-    lb, ub : float
-        Where the curve crosses the cut-off; the edge of the range, or infinite, where it does not.
-    cutoff : float
-        The log-likelihood that the values of the interval reach.
-    edges : tuple of float
-        The lowest and the highest value allowed.
-    """
-
+    # values, loglik (m,): rising values around the interval, and the likelihood at each.
     values: Array
     loglik: Array
+    # estimate, peak: the fit's value and its log-likelihood.
     estimate: float
     peak: float
+    # lb, ub: where the curve crosses the cut-off; the edge of the range, or infinite, where it does not.
     lb: float
     ub: float
-    cutoff: float
-    edges: tuple[float, float]
+    cutoff: float  # the log-likelihood that the values of the interval reach
+    edges: tuple[float, float]  # the lowest and the highest value allowed
 
     @property
     def verdict(self) -> str:

@@ -35,27 +35,14 @@ RAISED = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Climbed:
-    """Where climbs ended.
+    """Where climbs ended."""
 
-    Attributes
-    ----------
-    theta : ndarray of shape (m, n)
-    value : ndarray of shape (m,)
-        The likelihood there.
-    gradient : ndarray of shape (m, n)
-    settled : ndarray of bool, shape (m,)
-        Nothing is left to gain.
-    steps : int
-    last : MixedPoint or None
-        The model where a single climb ended.
-    """
-
-    theta: Array
-    value: Array
-    gradient: Array
-    settled: Mask
+    theta: Array  # (m, n)
+    value: Array  # (m,): the likelihood there
+    gradient: Array  # (m, n)
+    settled: Mask  # (m,): nothing is left to gain
     steps: int
-    last: MixedPoint | None = None
+    last: MixedPoint | None = None  # the model where a single climb ended
 
     @property
     def arrays(self) -> tuple[Array, Array, Array, Mask]:
@@ -398,28 +385,15 @@ FINEST = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class MixedFit:
-    """The best point found.
-
-    Attributes
-    ----------
-    point : MixedPoint
-    converged : bool
-    steps : int
-        Of all climbs, which go together.
-    at_bound : ndarray of bool, (n,)
-        Parameters at the edge of their range.
-    maxima : tuple of float
-        The likelihood of each peak found, the highest first; none that is lower by more than two.
-    fixed : ndarray of bool, (n,)
-        Parameters that were given.
-    """
+    """The best point found."""
 
     point: MixedPoint
     converged: bool
-    steps: int
-    at_bound: Mask
+    steps: int  # of all climbs, which go together
+    at_bound: Mask  # (n,): parameters at the edge of their range
+    # The likelihood of each peak found, the highest first; none that is lower by more than two.
     maxima: tuple[float, ...]
-    fixed: Mask
+    fixed: Mask  # (n,): parameters that were given
 
     @property
     def theta(self) -> Array:

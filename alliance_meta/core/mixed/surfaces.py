@@ -46,26 +46,13 @@ class Stack:
 
 @dataclass(frozen=True, eq=False)
 class Surfaces:
-    """The sums of a model of variance components, and the part of each unit in them.
+    """The sums of a model of variance components, and the part of each unit in them."""
 
-    Attributes
-    ----------
-    Z : ndarray of shape (k, p + 1)
-        An orthonormal basis of the design, and residuals.
-    stacks : sequence of Stack
-    unit : ndarray of shape (k,)
-        Unit of each row; units hold whole clusters, or each a single row.
-    single : bool
-        The latter.
-    restricted : bool
-        REML rather than ML.
-    """
-
-    Z: Array
+    Z: Array  # (k, p + 1): an orthonormal basis of the design, and residuals
     stacks: Sequence[Stack]
-    unit: IntArray
-    single: bool
-    restricted: bool
+    unit: IntArray  # (k,): unit of each row; units hold whole clusters, or each a single row
+    single: bool  # the latter
+    restricted: bool  # REML rather than ML
 
     @cached_property
     def J(self) -> int:
@@ -182,24 +169,15 @@ def delete_by_surface(
 ) -> MixedDeletions:
     """Search without each unit from the fit's parameters.
 
-    Parameters
-    ----------
-    theta : ndarray of shape (n,)
-        Those of the fit; none below 0.
-    fixed : ndarray of bool, (n,)
-    information : ndarray of shape (n, n)
-        Of the parameters, at the fit.
-    R, beta : ndarray of shape (p, p) and (p,)
-        The design is the basis times R; coefficients from which the residuals of `surfaces` were taken.
-    least : float
-        The smallest variance of sampling errors in any direction, over the largest number of rows that share an effect.
-    most : int
-        Points that the surface may need.
-
-    Raises
-    ------
-    ValueError
-        The likelihood is flat, or so wide that the surface would need too many points.
+    `theta` (n,): those of the fit; none below 0.
+    `fixed` (n,).
+    `information` (n, n): of the parameters, at the fit.
+    `R`, `beta` (p, p) and (p,): the design is the basis times R; coefficients from which the residuals of `surfaces`
+      were taken.
+    `least`: the smallest variance of sampling errors in any direction, over the largest number of rows that share an
+      effect.
+    `most`: points that the surface may need.
+    Raises `ValueError`: the likelihood is flat, or so wide that the surface would need too many points.
     """
     free = np.flatnonzero(~fixed)
     if not np.linalg.eigvalsh(information[np.ix_(free, free)]).min(initial=1.0) > 0:

@@ -52,22 +52,15 @@ class Skew:
 
 @dataclass(frozen=True, slots=True)
 class PCurve:
-    """What p-curve finds.
+    """What p-curve finds."""
 
-    Attributes
-    ----------
-    right, flat : Skew
-        Of no effect (a flat curve), in favour of a curve skewed to the right; of a power of a third, in favour of a
-        flatter curve.
-    low : int
-        p-values below alpha / 2.
-    power, power_lb, power_ub : float
-        Average power, and limits that are those of the search where the curve allows no others.
-    """
-
+    # right, flat: of no effect (a flat curve), in favour of a curve skewed to the right; of a power of a third, in
+    # favour of a flatter curve.
     right: Skew
     flat: Skew
-    low: int
+    low: int  # p-values below alpha / 2
+    # power, power_lb, power_ub: average power, and limits that are those of the search where the curve allows no
+    # others.
     power: float
     power_lb: float
     power_ub: float

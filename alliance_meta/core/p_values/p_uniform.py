@@ -116,30 +116,23 @@ def spread(a: Array, lam: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class PUniformStar:
-    """What p-uniform* finds.
+    """What p-uniform* finds."""
 
-    Attributes
-    ----------
-    mu, tau2, loglik, se : float
-        The estimates, NaN where the likelihood has no highest point; the standard error from its curvature.
-    ci_lb, ci_ub, tau2_lb, tau2_ub : float
-        Profile-likelihood limits; infinite where it never falls far enough.
-    stat, pval : float
-        Likelihood-ratio test of mu = 0, chi-squared with 1 df.
-    stat_tau2, pval_tau2 : float
-        The same of tau2 = 0, whose chi-squared is halved.
-    """
-
+    # mu, tau2, loglik, se: the estimates, NaN where the likelihood has no highest point; the standard error from its
+    # curvature.
     mu: float
     tau2: float
     loglik: float
     se: float
+    # ci_lb, ci_ub, tau2_lb, tau2_ub: profile-likelihood limits; infinite where it never falls far enough.
     ci_lb: float
     ci_ub: float
     tau2_lb: float
     tau2_ub: float
+    # stat, pval: likelihood-ratio test of mu = 0, chi-squared with 1 df.
     stat: float
     pval: float
+    # stat_tau2, pval_tau2: the same of tau2 = 0, whose chi-squared is halved.
     stat_tau2: float
     pval_tau2: float
 

@@ -83,32 +83,17 @@ def rates(weights: Array, beyond: Array, critical: float) -> dict[str, Array]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ZCurve:
-    """What z-curve finds.
+    """What z-curve finds."""
 
-    Attributes
-    ----------
-    weights : ndarray of shape (7,)
-        Of the components, among significant results up to 6.
-    beyond : float
-        Share of significant results beyond 6.
-    loglik : float
-        Log-likelihood of the z values up to 6, each study counting once.
-    err, edr, odr : float
-        Expected replication rate, expected and observed discovery rate.
-    limits : dict
-        Lower and upper limit of each; NaN where no replicate was used.
-    used : int
-        Replicates of the bootstrap that had a significant result up to 6.
-    """
-
-    weights: Array
-    beyond: float
-    loglik: float
+    weights: Array  # (7,): of the components, among significant results up to 6
+    beyond: float  # share of significant results beyond 6
+    loglik: float  # log-likelihood of the z values up to 6, each study counting once
+    # err, edr, odr: expected replication rate, expected and observed discovery rate.
     err: float
     edr: float
     odr: float
-    limits: dict[str, tuple[float, float]]
-    used: int
+    limits: dict[str, tuple[float, float]]  # lower and upper limit of each; NaN where no replicate was used
+    used: int  # replicates of the bootstrap that had a significant result up to 6
 
 
 def z_curve(z: Array, study: IntArray, *, critical: float, level: float, iterations: int, seed: int) -> ZCurve:

@@ -62,21 +62,11 @@ NOTHING = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Deletions:
-    """The deletion of each of J clusters.
+    """The deletion of each of J clusters."""
 
-    Attributes
-    ----------
-    change : ndarray of shape (J, p)
-        Coefficients of all effects minus those without the cluster.
-    vb : ndarray of shape (J, p, p)
-        Covariance of the coefficients without the cluster.
-    usable : ndarray of bool, (J,)
-        Without the cluster every coefficient can still be estimated; elsewhere the rest is NaN.
-    """
-
-    change: Array
-    vb: Array
-    usable: Mask
+    change: Array  # (J, p): coefficients of all effects minus those without the cluster
+    vb: Array  # (J, p, p): covariance of the coefficients without the cluster
+    usable: Mask  # (J,): without the cluster every coefficient can still be estimated; elsewhere the rest is NaN
 
 
 def deletions(vb: Array, GX: Array, Gr: Array, stacks: Sequence[tuple[IntArray, IntArray, Array]], J: int) -> Deletions:

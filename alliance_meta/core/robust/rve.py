@@ -27,32 +27,18 @@ PRESENT = 1e-8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkingModel:
-    """Variances of a working model and the weights they give.
+    """Variances of a working model and the weights they give."""
 
-    Attributes
-    ----------
-    weights : ndarray of shape (k,)
-        What effects are weighted by, 1 / `variance` unless weights are given.
-    variance : ndarray of shape (k,)
-        Diagonal of the working covariance that CR2 and its degrees of freedom assume.
-    tau2, omega2 : float
-        Variance between clusters, and between effects within clusters; NaN where the model has none.
-    tau2_raw, omega2_raw : float
-        The same before truncation at 0.
-    QE : float
-        Weighted residual sum of squares of the first step.
-    expected : float
-        Its mean if tau2 and omega2 were 0 and the correlation within clusters `rho`.
-    """
-
-    weights: Array
-    variance: Array
+    weights: Array  # (k,): what effects are weighted by, 1 / `variance` unless weights are given
+    variance: Array  # (k,): diagonal of the working covariance that CR2 and its degrees of freedom assume
+    # tau2, omega2: variance between clusters, and between effects within clusters; NaN where the model has none.
     tau2: float
     omega2: float
+    # tau2_raw, omega2_raw: the same before truncation at 0.
     tau2_raw: float
     omega2_raw: float
-    QE: float
-    expected: float
+    QE: float  # weighted residual sum of squares of the first step
+    expected: float  # its mean if tau2 and omega2 were 0 and the correlation within clusters `rho`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,21 +66,10 @@ class RobustTests:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RVEFit:
-    """A fitted working model with its robust variance.
-
-    Attributes
-    ----------
-    working : WorkingModel
-    model : WlsFit
-        The weighted fit.
-    sandwich : Sandwich
-    n_clusters : int
-    small : bool
-    tests : RobustTests
-    """
+    """A fitted working model with its robust variance."""
 
     working: WorkingModel
-    model: WlsFit
+    model: WlsFit  # the weighted fit
     sandwich: Sandwich
     n_clusters: int
     small: bool

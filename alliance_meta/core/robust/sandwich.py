@@ -56,18 +56,10 @@ class WorkingCovariance(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DiagonalWorking:
-    """Independent effects.
+    """Independent effects."""
 
-    Attributes
-    ----------
-    variance : ndarray of shape (k,)
-        Diagonal of M.
-    weights : ndarray of shape (k,) or None
-        What the coefficients were weighted by, where that is not 1 / variance.
-    """
-
-    variance: Array
-    weights: Array | None = None
+    variance: Array  # (k,): diagonal of M
+    weights: Array | None = None  # (k,) or None: what the coefficients were weighted by, where that is not 1 / variance
 
     def solve(self, A: Array) -> Array:
         """Return M^-1 A."""
@@ -83,42 +75,25 @@ class Sandwich:
     """A cluster-robust covariance, and what tests with few clusters need of it.
 
     Coordinates are such that X'WX is the identity: the coefficients are ``root`` times those in them.
-
-    Attributes
-    ----------
-    vb : ndarray of shape (p, p)
-        Covariance of the coefficients.
-    J : int
-        Number of clusters.
-    type : str
-    root : ndarray of shape (p, p)
-        ``root @ root.T`` is (X'WX)^-1.
-    scores : ndarray of shape (J, p)
-        Each cluster's contribution to the coefficients.
-    shapes : tuple of (int, int)
-        How many clusters of which size follow each other in the rows of what comes next.
-    pull, spread : ndarray of shape (k, p)
-        What each error adds to its cluster's contribution, and M times that within the cluster.
-    left : ndarray of shape (k, r)
-        How estimating the coefficients ties the contributions of clusters i and j under M: their covariance is
-        ``(i == j) * pull[j].T @ spread[j] + carry[i].T @ middle @ carry[j]`` with ``carry = left[j].T @ pull[j]``, the
-        rows of the clusters taken. r is p, or 2 p for weights other than M^-1.
-    middle : ndarray of shape (r, r)
-    lone : ndarray of shape (c, p)
-        Directions known from one cluster alone: it has no other to disagree with, so that they have no robust
-        variance, and that of what involves them lacks their part. Unit vectors.
     """
 
-    vb: Array
-    J: int
+    vb: Array  # (p, p): covariance of the coefficients
+    J: int  # number of clusters
     type: str
-    root: Array
-    scores: Array
+    root: Array  # (p, p): ``root @ root.T`` is (X'WX)^-1
+    scores: Array  # (J, p): each cluster's contribution to the coefficients
+    # Tuple of (int, int): how many clusters of which size follow each other in the rows of what comes next.
     shapes: tuple[tuple[int, int], ...]
+    # pull, spread (k, p): what each error adds to its cluster's contribution, and M times that within the cluster.
     pull: Array
     spread: Array
+    # (k, r): how estimating the coefficients ties the contributions of clusters i and j under M: their covariance is
+    # ``(i == j) * pull[j].T @ spread[j] + carry[i].T @ middle @ carry[j]`` with ``carry = left[j].T @ pull[j]``, the
+    # rows of the clusters taken. r is p, or 2 p for weights other than M^-1.
     left: Array
-    middle: Array
+    middle: Array  # (r, r)
+    # (c, p): directions known from one cluster alone: it has no other to disagree with, so that they have no robust
+    # variance, and that of what involves them lacks their part. Unit vectors.
     lone: Array
 
     def within(self, A: Array, B: Array) -> Array:
@@ -154,21 +129,13 @@ def sandwich(
 ) -> Sandwich:
     """Return the cluster-robust covariance of beta = bread @ weighted' y.
 
-    Parameters
-    ----------
-    X : ndarray of shape (k, p)
-    resid : ndarray of shape (k,)
-        y - X beta.
-    weighted : ndarray of shape (k, p)
-        W X.
-    bread : ndarray of shape (p, p)
-        (X'WX)^-1.
-    blocks : sequence of (rows, M)
-        Row numbers (n, m) and working covariance (n, m, m) of the n clusters of each size m.
-    type : {"CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}
-        CR1p needs more clusters than coefficients, CR1S more effects.
-    balanced : bool
-        Whether W is M^-1; else M must not connect different clusters.
+    `X` (k, p).
+    `resid` (k,): y - X beta.
+    `weighted` (k, p): W X.
+    `bread` (p, p): (X'WX)^-1.
+    `blocks` (rows, M): row numbers (n, m) and working covariance (n, m, m) of the n clusters of each size m.
+    `type` {"CR0", "CR1", "CR1p", "CR1S", "CR2", "CR3"}: CR1p needs more clusters than coefficients, CR1S more effects.
+    `balanced`: whether W is M^-1; else M must not connect different clusters.
     """
     root = np.linalg.cholesky(bread)
     stacks = _stacks(X, weighted, blocks, root)
@@ -227,12 +194,8 @@ def scale_factor(type: str, *, J: int, k: int, p: int) -> float:
 def resting(X: Array, rows: Sequence[IntArray]) -> tuple[IntArray, Array]:
     """Find what is known from one cluster alone: with that cluster's rows left out, X would lose rank.
 
-    Returns
-    -------
-    first : ndarray of int, shape (c,)
-        A row of each cluster concerned.
-    direction : ndarray of shape (c, p)
-        The combination of coefficients that rests on it, as a unit vector.
+    Returns `first` (c,): a row of each cluster concerned.
+    Returns `direction` (c, p): the combination of coefficients that rests on it, as a unit vector.
     """
     Q, R = np.linalg.qr(X)
     first, direction = [], []

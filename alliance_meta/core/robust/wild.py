@@ -39,24 +39,13 @@ class Regression:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Imposed:
-    """A regression with L beta = 0 imposed, cluster by cluster, in the coordinates of `Sandwich`.
+    """A regression with L beta = 0 imposed, cluster by cluster, in the coordinates of `Sandwich`."""
 
-    Attributes
-    ----------
-    contrast : ndarray of shape (q, p)
-        L in these coordinates.
-    pull : ndarray of shape (J, p)
-        What residuals times 1 of each cluster add to the coefficients.
-    scores : ndarray of shape (J, q)
-        Their contribution to the robust variance of L beta before the coefficients are fitted to them.
-    carry : ndarray of shape (J, q, p)
-        What a change of the coefficients takes away from it.
-    """
-
-    contrast: Array
-    pull: Array
+    contrast: Array  # (q, p): L in these coordinates
+    pull: Array  # (J, p): what residuals times 1 of each cluster add to the coefficients
+    # (J, q): their contribution to the robust variance of L beta before the coefficients are fitted to them.
     scores: Array
-    carry: Array
+    carry: Array  # (J, q, p): what a change of the coefficients takes away from it
 
 
 def impose(model: Regression, y: Array, L: Array, *, type: str, adjust: str) -> Imposed:

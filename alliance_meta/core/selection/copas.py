@@ -51,19 +51,12 @@ FARTHEST = -1e4
 
 @dataclass(frozen=True, eq=False)
 class CopasProblem:
-    """Effects and B points of the grid; parameters are the coefficients of the mean, rho and tau, (B, p + 2).
+    """Effects and B points of the grid; parameters are the coefficients of the mean, rho and tau, (B, p + 2)."""
 
-    Attributes
-    ----------
-    y, s : ndarray of shape (k,)
-    X : ndarray of shape (k, p)
-    gamma : ndarray of shape (B, 2)
-    """
-
-    y: Array
-    s: Array
-    X: Array
-    gamma: Array
+    y: Array  # (k,)
+    s: Array  # (k,)
+    X: Array  # (k, p)
+    gamma: Array  # (B, 2)
 
     def look(self, theta: Array, rows: IntArray) -> tuple[Array, Array, Array]:
         """Return log-likelihood (m,), gradient and curvature of points `rows` (m,) at theta (m, p + 2)."""
@@ -191,28 +184,14 @@ def _errors(theta: Array, hessian: Array, told: Mask) -> Array:
 
 
 class CopasFound(NamedTuple):
-    """What the model gives over the grid and along the path across it.
+    """What the model gives over the grid and along the path across it."""
 
-    Attributes
-    ----------
-    points : ndarray of shape (n * n, 2)
-        gamma0 and gamma1 of the grid.
-    over_grid : CopasFits
-    gamma : ndarray of shape (m, 2)
-        The path, from no selection to most.
-    along : CopasFits
-    residual : ndarray of shape (m,)
-        p-values of what asymmetry is left, by a slope on the standard error.
-    unpublished : ndarray of shape (m,)
-        How many studies there would be beside those that are seen.
-    """
-
-    points: Array
+    points: Array  # (n * n, 2): gamma0 and gamma1 of the grid
     over_grid: CopasFits
-    gamma: Array
+    gamma: Array  # (m, 2): the path, from no selection to most
     along: CopasFits
-    residual: Array
-    unpublished: Array
+    residual: Array  # (m,): p-values of what asymmetry is left, by a slope on the standard error
+    unpublished: Array  # (m,): how many studies there would be beside those that are seen
 
 
 def copas(y: Array, s: Array, sign: float, n: int) -> CopasFound:

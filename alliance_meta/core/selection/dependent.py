@@ -83,20 +83,11 @@ def _penalty(problem: SelectionProblem, theta: Array) -> tuple[Array, Array, Arr
 
 @dataclass(frozen=True, eq=False)
 class Equations:
-    """What is solved, at B sets of parameters.
+    """What is solved, at B sets of parameters."""
 
-    Attributes
-    ----------
-    left : ndarray of shape (B, n)
-        The left sides, which are 0 at the solution.
-    jacobian : ndarray of shape (B, n, n)
-    contributions : ndarray of shape (B, k, n)
-        What each effect adds to the left sides.
-    """
-
-    left: Array
-    jacobian: Array
-    contributions: Array
+    left: Array  # (B, n): the left sides, which are 0 at the solution
+    jacobian: Array  # (B, n, n)
+    contributions: Array  # (B, k, n): what each effect adds to the left sides
 
     def sandwich(self, cluster: IntArray, free: Mask) -> Array:
         """Return the covariance of the free (B, n) parameters, robust to dependence within clusters, 0 for others."""
@@ -164,19 +155,11 @@ def _jacobian(point: SelectionPoint, curvatures: Array, weights: Array) -> Array
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """Solutions.
+    """Solutions."""
 
-    Attributes
-    ----------
-    theta : ndarray of shape (B, n)
-    free : ndarray of bool, shape (B, n)
-        Parameters that are neither held nor at a bound.
-    found : ndarray of bool, shape (B,)
-    """
-
-    theta: Array
-    free: Mask
-    found: Mask
+    theta: Array  # (B, n)
+    free: Mask  # (B, n): parameters that are neither held nor at a bound
+    found: Mask  # (B,)
 
 
 def solve(

@@ -34,25 +34,16 @@ SMALLEST, HOPELESS = 1e-290, 1e100
 
 @dataclass(frozen=True, eq=False)
 class SelectionProblem:
-    """k effects, what is thought to have selected them, and the designs of the parameters.
+    """k effects, what is thought to have selected them, and the designs of the parameters."""
 
-    Attributes
-    ----------
-    y, v : ndarray of shape (k,)
-        Effects in the direction in which they are favoured, and their variances.
-    weights : WeightFunction
-    designs : tuple of ndarray
-        X (k, p) of the mean, turned with y; Z (k, q) of log(tau2), q = 0 for no heterogeneity; U (k, r) of the log
-        weights, d times the same.
-    selected : ndarray of bool, shape (k,), or None
-        Effects that were exposed to selection; None for all.
-    """
-
+    # y, v (k,): effects in the direction in which they are favoured, and their variances.
     y: Array
     v: Array
     weights: WeightFunction
+    # X (k, p) of the mean, turned with y; Z (k, q) of log(tau2), q = 0 for no heterogeneity; U (k, r) of the log
+    # weights, d times the same.
     designs: tuple[Array, ...]
-    selected: Mask | None = None
+    selected: Mask | None = None  # (k,) or None: effects that were exposed to selection; None for all
 
     @property
     def k(self) -> int:
@@ -116,24 +107,13 @@ class SelectionProblem:
 
 @dataclass(frozen=True, eq=False)
 class SelectionPoint:
-    """The likelihood at B sets of parameters.
-
-    Attributes
-    ----------
-    theta : ndarray of shape (B, n)
-    loglik_i : ndarray of shape (B, k)
-        Log-likelihood of each effect.
-    slopes : ndarray of shape (2 + d, B, k)
-        Derivatives of it by each effect's mean, log(tau2) and log weights.
-    curvatures : ndarray of shape (2 + d, 2 + d, B, k)
-        Second derivatives; those below the diagonal are not filled.
-    """
+    """The likelihood at B sets of parameters."""
 
     problem: SelectionProblem
-    theta: Array
-    loglik_i: Array
-    slopes: Array
-    curvatures: Array
+    theta: Array  # (B, n)
+    loglik_i: Array  # (B, k): log-likelihood of each effect
+    slopes: Array  # (2 + d, B, k): derivatives of it by each effect's mean, log(tau2) and log weights
+    curvatures: Array  # (2 + d, 2 + d, B, k): second derivatives; those below the diagonal are not filled
 
     @property
     def scores(self) -> Array:
@@ -224,19 +204,13 @@ def selection_problem(
 ) -> SelectionProblem:
     """Return the problem for effects y (k,) with variances v (k,).
 
-    Parameters
-    ----------
-    X : ndarray of shape (k, p)
-    family : {"stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negexppow"}
-    steps : ndarray of shape (d,), optional
-        p-values between the intervals of a step function, increasing, without 1.
-    ends : tuple of float, optional
-        p-values between which smooth weights change, by default the widest that are of use.
-    alternative : {"greater", "less", "two.sided"}
-        Which effects have small p-values.
-    Z, U : ndarray, optional
-        Designs of log(tau2) and of each log weight; a constant by default. Without columns Z means tau2 = 0.
-    selected : ndarray of bool, shape (k,), optional
+    `X` (k, p).
+    `family` {"stepfun", "beta", "halfnorm", "negexp", "logistic", "power", "negexppow"}.
+    `steps` (d,): p-values between the intervals of a step function, increasing, without 1.
+    `ends`: p-values between which smooth weights change, by default the widest that are of use.
+    `alternative` {"greater", "less", "two.sided"}: which effects have small p-values.
+    `Z`, `U`: designs of log(tau2) and of each log weight; a constant by default. Without columns Z means tau2 = 0.
+    `selected` (k,).
     """
     sign, two = (-1.0 if alternative == "less" else 1.0), alternative == "two.sided"
     y, se = sign * y, np.sqrt(v)

@@ -47,23 +47,13 @@ def draw_weights(rng: np.random.Generator, B: int, cluster: IntArray, how: Clust
 
 @dataclass(frozen=True, eq=False)
 class Refitting:
-    """A solution, and how it is found again in other data.
-
-    Attributes
-    ----------
-    problem : SelectionProblem
-    cluster : ndarray of int, shape (k,)
-    theta : ndarray of shape (n,)
-    estimator : {"CML", "ARGL"}
-    held : ndarray of bool, shape (n,)
-        Parameters that stay.
-    """
+    """A solution, and how it is found again in other data."""
 
     problem: SelectionProblem
-    cluster: IntArray
-    theta: Array
+    cluster: IntArray  # (k,)
+    theta: Array  # (n,)
     estimator: SelectionEstimator
-    held: Mask
+    held: Mask  # (n,): parameters that stay
 
     def bootstrap(self, how: ClusterBootstrap, *, B: int, seed: int, cores: int = 1) -> Replicates:
         """Solve B resampled data sets."""
@@ -103,23 +93,12 @@ class Refitting:
 
 @dataclass(frozen=True, eq=False)
 class Replicates:
-    """Solutions of resampled data.
-
-    Attributes
-    ----------
-    of : Refitting
-    theta : ndarray of shape (B, n)
-        Those that were found.
-    se : ndarray of shape (B, n)
-        Their cluster-robust standard errors, 0 at a bound.
-    lost : int
-        Replicates without a solution.
-    """
+    """Solutions of resampled data."""
 
     of: Refitting
-    theta: Array
-    se: Array
-    lost: int
+    theta: Array  # (B, n): those that were found
+    se: Array  # (B, n): their cluster-robust standard errors, 0 at a bound
+    lost: int  # replicates without a solution
 
     @property
     def at_bound(self) -> Mask:

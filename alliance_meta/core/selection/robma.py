@@ -61,74 +61,40 @@ CHEAP_TOLERANCE, CHEAP_DEPTH = 1e-8, 26.0
 
 @dataclass(frozen=True, slots=True)
 class BiasKind:
-    """A model of publication bias.
-
-    Attributes
-    ----------
-    kind : {"none", "weights", "PET", "PEESE"}
-    steps : tuple of float
-        p-values between which the publication probability is constant.
-    sides : {"one", "two"}
-    scale : float
-        Of the half-Cauchy prior of the coefficient (PET, PEESE).
-    """
+    """A model of publication bias."""
 
     kind: Kind
-    steps: tuple[float, ...] = ()
+    steps: tuple[float, ...] = ()  # p-values between which the publication probability is constant
     sides: Sides = "one"
-    scale: float = 1.0
+    scale: float = 1.0  # of the half-Cauchy prior of the coefficient (PET, PEESE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BiasProblem:
-    """The data and the priors that all models share.
+    """The data and the priors that all models share."""
 
-    Attributes
-    ----------
-    y, se : ndarray of shape (k,)
-    mean, sd : float
-        Of the normal prior of mu.
-    tau : TauDensity
-    sign : float
-        1 if large effects are favoured, -1 if small ones are.
-    """
-
-    y: Array
-    se: Array
+    y: Array  # (k,)
+    se: Array  # (k,)
+    # mean, sd: of the normal prior of mu.
     mean: float
     sd: float
     tau: TauDensity
-    sign: float = 1.0
+    sign: float = 1.0  # 1 if large effects are favoured, -1 if small ones are
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BiasPosterior:
-    """One model, solved.
+    """One model, solved."""
 
-    Attributes
-    ----------
-    log_marginal, error : float
-        The log marginal likelihood and its numerical error.
-    mu : NormalMixture or SincDensity or None
-        None where mu is 0.
-    tau : SincDensity or None
-        None where tau is 0.
-    slope : SincDensity or None
-        The coefficient of PET or PEESE.
-    points : tuple of ndarray
-        Mean and standard deviation of mu, tau, and weight, (B,) each, of the grid.
-    data : StepData or None
-        Of a model of selection, with the level of accuracy of its inner integrals.
-    level : int
-    """
-
+    # log_marginal, error: the log marginal likelihood and its numerical error.
     log_marginal: float
     error: float
-    mu: NormalMixture | SincDensity | None
-    tau: SincDensity | None
-    slope: SincDensity | None
+    mu: NormalMixture | SincDensity | None  # None where mu is 0
+    tau: SincDensity | None  # None where tau is 0
+    slope: SincDensity | None  # the coefficient of PET or PEESE
+    # Mean and standard deviation of mu, tau, and weight, (B,) each, of the grid.
     points: tuple[Array, Array, Array, Array]
-    data: StepData | None = None
+    data: StepData | None = None  # of a model of selection, with the level of accuracy of its inner integrals
     level: int = USUAL
 
 
@@ -194,6 +160,13 @@ def _linear(problem: BiasProblem, x: Array, tau: Array, beta: Array, effect: boo
     return loglik, problem.mean + pull / precision, precision**-0.5
 
 
+def _with_priors(problem: BiasProblem, loglik: Array, mu: Array | None, tau: Array | None) -> Array:
+    """Add the log of the priors of mu and tau, where they are free."""
+    if mu is not None:
+        loglik = loglik - 0.5 * (LOG_2PI + ((mu - problem.mean) / problem.sd) ** 2) - np.log(problem.sd)
+    return loglik if tau is None else loglik + problem.tau.log_density(tau)
+
+
 def _solve_weights(
     problem: BiasProblem, bias: BiasKind, effect: bool, heterogeneity: bool, tolerance: float
 ) -> BiasPosterior:
@@ -209,9 +182,7 @@ def _solve_weights(
         """Return the log of prior times likelihood at the free parameters, with weights integrated by `inner`."""
         mu, tau = split(values)
         found = log_density(data, mu, tau) + inner(mu, tau)
-        if effect:
-            found = found - 0.5 * (LOG_2PI + ((mu - problem.mean) / problem.sd) ** 2) - np.log(problem.sd)
-        return found + problem.tau.log_density(tau) if heterogeneity else found
+        return _with_priors(problem, found, mu if effect else None, tau if heterogeneity else None)
 
     look = partial(log_joint, partial(look_at_weights, data))
     # A single point costs next to nothing, unless it is an integral over many.
@@ -285,19 +256,12 @@ LIGHTEST = 1e-10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OmegaPosterior:
-    """The posterior of the m probabilities below 1.
+    """The posterior of the m probabilities below 1."""
 
-    Attributes
-    ----------
-    mean, square : ndarray of shape (m,)
-        First and second moment about 0.
-    mass : ndarray of shape (m, 1000)
-        Probability in equal cells between 0 and 1.
-    """
-
+    # mean, square (m,): first and second moment about 0.
     mean: Array
     square: Array
-    mass: Array
+    mass: Array  # (m, 1000): probability in equal cells between 0 and 1
 
 
 def omega_posterior(data: StepData, mu: Array, tau: Array, weight: Array, *, level: int = USUAL) -> OmegaPosterior:

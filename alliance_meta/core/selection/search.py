@@ -233,24 +233,15 @@ def starts(problem: SelectionProblem, null: Unselected, given: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class SelectionFit:
-    """A selection model at its highest likelihood.
+    """A selection model at its highest likelihood."""
 
-    Attributes
-    ----------
-    full, problem : SelectionProblem
-        What was given; and the same without heterogeneity, if tau2 = 0 is as likely as anything.
-    held : ndarray of bool, shape (n,)
-        Log weights that were given.
-    best : Climbed
-        One row.
-    loglik_unselected, loglik_homogeneous : float
-        Without selection; and with selection and tau2 = 0, NaN where tau2 has moderators or is 0 anyway.
-    """
-
+    # full, problem: what was given; and the same without heterogeneity, if tau2 = 0 is as likely as anything.
     full: SelectionProblem
     problem: SelectionProblem
-    held: Mask
-    best: Climbed
+    held: Mask  # (n,): log weights that were given
+    best: Climbed  # one row
+    # loglik_unselected, loglik_homogeneous: without selection; and with selection and tau2 = 0, NaN where tau2 has
+    # moderators or is 0 anyway.
     loglik_unselected: float
     loglik_homogeneous: float
 

@@ -37,26 +37,14 @@ LEAST = 1e-20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepData:
-    """k studies and the intervals of their p-values.
+    """k studies and the intervals of their p-values."""
 
-    Attributes
-    ----------
-    y, se : ndarray of shape (k,)
-    cuts : ndarray of shape (J - 1, k)
-        Effects (two-sided: their sizes) at the borders of the intervals, the largest first.
-    two_sided : bool
-    counts : ndarray of int, shape (J,)
-        Studies in each interval.
-    sign : float
-        -1 if small effects are the significant ones.
-    """
-
-    y: Array
-    se: Array
-    cuts: Array
+    y: Array  # (k,)
+    se: Array  # (k,)
+    cuts: Array  # (J - 1, k): effects (two-sided: their sizes) at the borders of the intervals, the largest first
     two_sided: bool
-    counts: IntArray
-    sign: float = 1.0
+    counts: IntArray  # (J,): studies in each interval
+    sign: float = 1.0  # -1 if small effects are the significant ones
 
     @property
     def m(self) -> int:
@@ -123,22 +111,13 @@ MARGIN = 1.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Support:
-    """Where the integrand lies, in x = log b: its top, and around it what each x_i covers given those before it.
+    """Where the integrand lies, in x = log b: its top, and around it what each x_i covers given those before it."""
 
-    Attributes
-    ----------
-    top, low, high : ndarray of shape (m, B)
-    middle : ndarray of shape (m, B)
-        Of what lies near the top.
-    slope : ndarray of shape (m, m, B)
-        How x_i moves with each x_l before it.
-    """
-
-    top: Array
-    low: Array
-    high: Array
-    middle: Array
-    slope: Array
+    top: Array  # (m, B)
+    low: Array  # (m, B)
+    high: Array  # (m, B)
+    middle: Array  # (m, B): of what lies near the top
+    slope: Array  # (m, m, B): how x_i moves with each x_l before it
 
     def take(self, s: slice) -> Support:
         """Return the same for some of the points."""
@@ -318,16 +297,9 @@ MOST_ROOM = 600.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rule:
-    """A Gauss-Legendre rule of n points for a variable b in (0, 1], one for each index of its arrays.
+    """A Gauss-Legendre rule of n points for a variable b in (0, 1], one for each index of its arrays."""
 
-    Attributes
-    ----------
-    middle, half : ndarray
-        Of the interval, in w = b^power, or w = log b where the power is 0.
-    power : ndarray
-    n : int
-    """
-
+    # middle, half: of the interval, in w = b^power, or w = log b where the power is 0.
     middle: Array
     half: Array
     power: Array
@@ -356,24 +328,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selected:
-    """The integrals over the publication probabilities at B points, with what is left of them.
+    """The integrals over the publication probabilities at B points, with what is left of them."""
 
-    Attributes
-    ----------
-    log_integral : ndarray of shape (B,)
-        Log of the mean of prod w_i / sum w P over the prior.
-    omega : tuple of ndarray
-        w_1 (B, n), w_2 (B, n, n), ... at the nodes.
-    rules : tuple of Rule
-        That of each b, for the values of those before it.
-    weight : ndarray of shape (B, n, ..., n)
-        Posterior probability of each node given the point.
-    """
-
-    log_integral: Array
-    omega: tuple[Array, ...]
-    rules: tuple[Rule, ...]
-    weight: Array
+    log_integral: Array  # (B,): log of the mean of prod w_i / sum w P over the prior
+    omega: tuple[Array, ...]  # w_1 (B, n), w_2 (B, n, n), ... at the nodes
+    rules: tuple[Rule, ...]  # that of each b, for the values of those before it
+    weight: Array  # (B, n, ..., n): posterior probability of each node given the point
 
 
 def integrate_weights(data: StepData, mu: Array, tau: Array, *, level: int = USUAL) -> Array:

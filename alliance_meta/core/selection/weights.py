@@ -52,17 +52,7 @@ class Moments(NamedTuple):
 
 
 class WeightFunction(Protocol):
-    """A weight function at the p-values of k effects, favoured where they are large; psi has the shape (d, B, 1 or k).
-
-    Attributes
-    ----------
-    d : int
-        Number of parameters.
-    reach : tuple of float
-        What psi is kept between.
-    starts : ndarray of shape (S, d)
-        Values of psi that a search starts from.
-    """
+    """A weight function at the p-values of k effects, favoured where they are large; psi is (d, B, 1 or k)."""
 
     @property
     def d(self) -> int:
@@ -115,31 +105,18 @@ def cuts_of(p: Array, *, two_sided: bool) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepWeights:
-    """Weights 1, delta_1, ... delta_d, constant between the steps.
+    """Weights 1, delta_1, ... delta_d, constant between the steps."""
 
-    Attributes
-    ----------
-    steps : ndarray of shape (d,)
-        p-values, increasing; 1 is not among them.
-    cuts : ndarray of shape (C, 1, k)
-        Effects at the steps, on both sides where the p-values are two-sided, from the highest.
-    interval : ndarray of int, shape (k,)
-        Of each effect's p-value, 0 being the most significant one.
-    """
-
-    steps: Array
-    cuts: Array
-    interval: IntArray
+    steps: Array  # (d,): p-values, increasing; 1 is not among them
+    cuts: Array  # (C, 1, k): effects at the steps, on both sides where the p-values are two-sided, from the highest
+    interval: IntArray  # (k,): of each effect's p-value, 0 being the most significant one
 
     @property
     def d(self) -> int:
         """Number of parameters."""
         return len(self.steps)
 
-    @property
-    def reach(self) -> tuple[float, float]:
-        """What psi is kept between."""
-        return -16.0, 16.0
+    reach = -16.0, 16.0
 
     @property
     def starts(self) -> Array:
@@ -225,25 +202,13 @@ def _negexppow(log_p: Array, log_q: Array, psi: Array) -> Logs:
 
 @dataclass(frozen=True, slots=True)
 class Smooth:
-    """A family of smooth weight functions.
-
-    Attributes
-    ----------
-    d : int
-    log_weight : callable
-    ends : tuple of float
-        p-values beyond which the weight no longer changes.
-    nodes : int
-        Of the rule between them.
-    starts : tuple of tuple of float
-        Values of psi that a search starts from.
-    """
+    """A family of smooth weight functions."""
 
     d: int
     log_weight: LogWeight
-    ends: tuple[float, float]
-    nodes: int
-    starts: tuple[tuple[float, ...], ...]
+    ends: tuple[float, float]  # p-values beyond which the weight no longer changes
+    nodes: int  # of the rule between them
+    starts: tuple[tuple[float, ...], ...]  # values of psi that a search starts from
 
 
 # The smallest p-value at which beta and power weights still change is metafor's; the others go to a finite limit.
@@ -262,25 +227,14 @@ SMOOTH: dict[str, Smooth] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmoothWeights:
-    """A smooth weight function; logs of p and 1 - p are held at the nodes, at the constant pieces, and observed.
-
-    Attributes
-    ----------
-    family : Smooth
-    x : ndarray of shape (Q,)
-    rule : ndarray of shape (Q,)
-    se : ndarray of shape (k,)
-    cuts : ndarray of shape (C, 1, k)
-        Between the constant pieces and the smooth ones, from the highest.
-    at_nodes, at_pieces, at_effects : tuple of two ndarray
-        Logs of p and 1 - p: (Q,), (constant pieces,), (k,).
-    """
+    """A smooth weight function; logs of p and 1 - p are held at the nodes, at the constant pieces, and observed."""
 
     family: Smooth
-    x: Array
-    rule: Array
-    se: Array
-    cuts: Array
+    x: Array  # (Q,)
+    rule: Array  # (Q,)
+    se: Array  # (k,)
+    cuts: Array  # (C, 1, k): between the constant pieces and the smooth ones, from the highest
+    # at_nodes, at_pieces, at_effects: logs of p and 1 - p: (Q,), (constant pieces,), (k,).
     at_nodes: tuple[Array, Array]
     at_pieces: tuple[Array, Array]
     at_effects: tuple[Array, Array]
@@ -290,10 +244,8 @@ class SmoothWeights:
         """Number of parameters."""
         return self.family.d
 
-    @property
-    def reach(self) -> tuple[float, float]:
-        """What psi is kept between: delta is at most 100, as in metafor."""
-        return -30.0, float(np.log(100.0))
+    # Delta is at most 100, as in metafor.
+    reach = -30.0, float(np.log(100.0))
 
     @property
     def starts(self) -> Array:

@@ -15,52 +15,33 @@ from alliance_meta._typing import Array
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """A straight line through the points (1 / s, y / s), the errors of which have variance 1.
+    """A straight line through the points (1 / s, y / s), the errors of which have variance 1."""
 
-    Attributes
-    ----------
-    intercept, slope : float
-        The slope estimates the mean, the intercept what is added for each standard error.
-    spread, middle : float
-        Squares of 1 / s around their mean, and that mean.
-    rss, tss : float
-        Squares around the line, and around the mean of y / s.
-    """
-
+    # intercept, slope: the slope estimates the mean, the intercept what is added for each standard error.
     intercept: float
     slope: float
+    # spread, middle: squares of 1 / s around their mean, and that mean.
     spread: float
     middle: float
+    # rss, tss: squares around the line, and around the mean of y / s.
     rss: float
     tss: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Limit:
-    """A limit meta-analysis.
+    """A limit meta-analysis."""
 
-    Attributes
-    ----------
-    estimates : dict
-        ``beta0``, ``betalim`` and ``mulim`` -> estimate and standard error.
-    alpha, beta : float
-        Intercept and slope on the generalised radial plot.
-    shrunken : ndarray of shape (k,)
-        Effects as they would be in studies of infinite size.
-    Q, Q_small, Q_resid : float
-        Heterogeneity, the part of it that goes with small studies, and the rest.
-    G2 : float
-        Share of the variance of the limit that the line leaves, 0 to 1.
-    """
-
-    estimates: dict[str, tuple[float, float]]
+    estimates: dict[str, tuple[float, float]]  # ``beta0``, ``betalim`` and ``mulim`` -> estimate and standard error
+    # alpha, beta: intercept and slope on the generalised radial plot.
     alpha: float
     beta: float
-    shrunken: Array
+    shrunken: Array  # (k,): effects as they would be in studies of infinite size
+    # Q, Q_small, Q_resid: heterogeneity, the part of it that goes with small studies, and the rest.
     Q: float
     Q_small: float
     Q_resid: float
-    G2: float
+    G2: float  # share of the variance of the limit that the line leaves, 0 to 1
 
 
 def radial_line(y: Array, s: Array) -> Line:

@@ -18,30 +18,14 @@ ROUNDING = 1e-13
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trimmed:
-    """What trimming found.
+    """What trimming found."""
 
-    Attributes
-    ----------
-    k0 : int
-        Effects that lack on the left.
-    se : float
-        Its standard error; NaN where the variance is not positive.
-    pval : float
-        Of the null hypothesis that none lacks; NaN but for R0.
-    mean : float
-        Of what was left when as many were trimmed on the right.
-    mirrored : ndarray of int, shape (k0,)
-        The effects on the right that have no counterpart.
-    settled : bool
-        Whether the count came to rest.
-    """
-
-    k0: int
-    se: float
-    pval: float
-    mean: float
-    mirrored: IntArray
-    settled: bool
+    k0: int  # effects that lack on the left
+    se: float  # its standard error; NaN where the variance is not positive
+    pval: float  # of the null hypothesis that none lacks; NaN but for R0
+    mean: float  # of what was left when as many were trimmed on the right
+    mirrored: IntArray  # (k0,): the effects on the right that have no counterpart
+    settled: bool  # whether the count came to rest
 
 
 def trim(y: Array, *, estimator: str, mean: Callable[[IntArray], float]) -> Trimmed:

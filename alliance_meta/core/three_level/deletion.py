@@ -19,9 +19,7 @@ from scipy import linalg, special
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.bayes.integration import LIGHTEST, TauDensity
-from alliance_meta.core.bayes.trapezoid import (
-    integrate_grid,
-)
+from alliance_meta.core.bayes.trapezoid import integrate_grid
 from alliance_meta.core.bayes.two_level import LOG_2PI
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.three_level.grid import ENOUGH, checks, error_of
@@ -36,29 +34,17 @@ from alliance_meta.core.three_level.posterior import (
 )
 
 MOST_LEFT = 4_000_000
-
-
 # What shares less than this part of its own precision with no other row alone tells about some coefficient.
 INDISPENSABLE = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Left:
-    """Given b points: the rows of each unit as the others predict them, whitened, row by row.
+    """Given b points: the rows of each unit as the others predict them, whitened, row by row."""
 
-    Attributes
-    ----------
-    log_predictive : ndarray of shape (b, U)
-        Log density of the unit's effects given all others.
-    deviate : ndarray of shape (b, k)
-        Independent standard normal deviates of the rows of a unit.
-    towards : ndarray of shape (b, k, p)
-        Where each deviate moves the coefficients.
-    """
-
-    log_predictive: Array
-    deviate: Array
-    towards: Array
+    log_predictive: Array  # (b, U): log density of the unit's effects given all others
+    deviate: Array  # (b, k): independent standard normal deviates of the rows of a unit
+    towards: Array  # (b, k, p): where each deviate moves the coefficients
 
 
 def left_out(
@@ -202,32 +188,15 @@ def dispensable(rows: GroupedRows, given: Given, between: float, within: float, 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MultilevelDeletions:
-    """What is left without each of U units, which are rows or whole groups.
+    """What is left without each of U units, which are rows or whole groups."""
 
-    Attributes
-    ----------
-    units : ndarray of int, shape (U,)
-        Rows of the data, or codes of groups, that can be left out.
-    log_predictive : ndarray of shape (U,)
-        Log density of the unit's effects given all others.
-    pit : ndarray of shape (U,) or None
-        Probability of a result up to that of the row; None for groups.
-    mean : ndarray of shape (U, p)
-    covariance : ndarray of shape (U, p, p)
-        Of the coefficients without the unit.
-    deviations : ndarray of shape (U, 2)
-        Means of both standard deviations without it.
-    error : ndarray of shape (U,)
-        Relative error of the predictive density.
-    """
-
-    units: IntArray
-    log_predictive: Array
-    pit: Array | None
-    mean: Array
-    covariance: Array
-    deviations: Array
-    error: Array
+    units: IntArray  # (U,): rows of the data, or codes of groups, that can be left out
+    log_predictive: Array  # (U,): log density of the unit's effects given all others
+    pit: Array | None  # (U,) or None: probability of a result up to that of the row; None for groups
+    mean: Array  # (U, p)
+    covariance: Array  # (U, p, p): of the coefficients without the unit
+    deviations: Array  # (U, 2): means of both standard deviations without it
+    error: Array  # (U,): relative error of the predictive density
 
 
 def delete_each_of(

@@ -35,8 +35,6 @@ from alliance_meta.core.three_level.posterior import (
 
 # Above this error a grid does not serve another density than its own.
 ENOUGH = 1e-9
-
-
 # Part of the range of a limited deviation within which nothing may lie where the limit comes in between.
 NEAR = 0.8
 
@@ -170,8 +168,6 @@ def _powered_tails(data: MultilevelData, priors: Densities, powers: Powers) -> t
 
 # Points of the table from which a quantile is found, and Newton's steps from there.
 TABLE, STEPS = 501, 3
-
-
 TINY = 1e-300
 
 

@@ -21,80 +21,43 @@ from alliance_meta.core.mixed.covariance import Blocks, Plan, Term, plan
 from alliance_meta.core.robust.clusters import IntArray
 
 SPAN, LIMITED_SPAN = (-3.6, 12.0), (-3.4, 3.4)
-
-
 TOLERANCE, DEPTH = 1e-10, 30.0
-
-
 MOST_CELLS = 2_000_000
-
-
 LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MultilevelData:
-    """Effects in the axes in which their sampling covariance is diagonal, group by group.
+    """Effects in the axes in which their sampling covariance is diagonal, group by group."""
 
-    Attributes
-    ----------
-    y : ndarray of shape (k,)
-        Less X times `centre`.
-    X : ndarray of shape (k, p)
-    d : ndarray of shape (k,)
-        Sampling variances.
-    W : ndarray of shape (k,)
-        How each row moves with its group.
-    starts : ndarray of shape (J,)
-        First row of each group.
-    mean, precision : ndarray of shape (p,)
-        Of the priors of the coefficients less `centre`; precision 0 is a flat prior.
-    centre : ndarray of shape (p,)
-    laid : Plan
-    """
-
-    y: Array
-    X: Array
-    d: Array
-    W: Array
-    starts: IntArray
+    y: Array  # (k,): less X times `centre`
+    X: Array  # (k, p)
+    d: Array  # (k,): sampling variances
+    W: Array  # (k,): how each row moves with its group
+    starts: IntArray  # (J,): first row of each group
+    # mean, precision (p,): of the priors of the coefficients less `centre`; precision 0 is a flat prior.
     mean: Array
     precision: Array
-    centre: Array
+    centre: Array  # (p,)
     laid: Plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MultilevelPosterior:
-    """The posterior: that of the two standard deviations on a grid, and normals given each point.
-
-    Attributes
-    ----------
-    data : MultilevelData
-    grid : Grid
-    between, within : ndarray of shape (B,)
-        The standard deviations at the points that count.
-    weight : ndarray of shape (B,)
-    mean : ndarray of shape (B, p)
-        Of the coefficients.
-    root : ndarray of shape (B, p, p)
-        Their covariance is root' root.
-    log_marginal, error : float
-        Log of the density of y, defined up to a constant where a prior is flat, and its error.
-    tails : tuple of float
-        The a of the tails s^-a of the posteriors of the two deviations.
-    """
+    """The posterior: that of the two standard deviations on a grid, and normals given each point."""
 
     data: MultilevelData
     grid: Grid
+    # between, within (B,): the standard deviations at the points that count.
     between: Array
     within: Array
-    weight: Array
-    mean: Array
-    root: Array
+    weight: Array  # (B,)
+    mean: Array  # (B, p): of the coefficients
+    root: Array  # (B, p, p): their covariance is root' root
+    # log_marginal, error: log of the density of y, defined up to a constant where a prior is flat, and its error.
     log_marginal: float
     error: float
-    tails: tuple[float, float]
+    tails: tuple[float, float]  # the a of the tails s^-a of the posteriors of the two deviations
 
     @property
     def tau(self) -> Array:
@@ -325,28 +288,15 @@ def line_of(upper: float, data: MultilevelData) -> HalfLine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupedRows:
-    """Effects, design and sampling covariance in the order of the groups.
+    """Effects, design and sampling covariance in the order of the groups."""
 
-    Attributes
-    ----------
-    index : ndarray of int, shape (k,)
-        Row of the data.
-    y : ndarray of shape (k,)
-    X : ndarray of shape (k, p)
-    clusters : tuple of (slice, ndarray of shape (n, m, m))
-        Rows of the n groups of each size m, and their sampling covariance.
-    group : ndarray of int, shape (k,)
-        Which group each row is in, numbered in this order.
-    code : ndarray of int, shape (J,)
-        What the data number each group.
-    """
-
-    index: IntArray
-    y: Array
-    X: Array
+    index: IntArray  # (k,): row of the data
+    y: Array  # (k,)
+    X: Array  # (k, p)
+    # (slice, ndarray of shape (n, m, m)) each: rows of the n groups of each size m, and their sampling covariance.
     clusters: tuple[tuple[slice, Array], ...]
-    group: IntArray
-    code: IntArray
+    group: IntArray  # (k,): which group each row is in, numbered in this order
+    code: IntArray  # (J,): what the data number each group
 
     @property
     def starts(self) -> IntArray:
@@ -385,8 +335,6 @@ def grouped_rows(y: Array, X: Array, group: IntArray, clusters: Sequence[tuple[I
 
 
 MOST_NUMBERS = 2_000_000
-
-
 # Points of each deviation, and the lightest of them.
 THIN, LIGHTEST_OF_FEW = 40, 1e-12
 

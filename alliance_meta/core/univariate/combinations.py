@@ -18,21 +18,14 @@ from alliance_meta.core.univariate.wls import LOST, Batch, make_batch, wls
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SubsetFits:
-    """Results of B subsets; every array is (B,).
+    """Results of B subsets; every array is (B,)."""
 
-    Attributes
-    ----------
-    mu, tau2, I2, QE : ndarray
-        I2 in percent. A subset of one effect has that as its mean, and 0 for the others.
-    k : ndarray
-        Effects in the subset.
-    """
-
+    # mu, tau2, I2, QE: I2 in percent. A subset of one effect has that as its mean, and 0 for the others.
     mu: Array
     tau2: Array
     I2: Array
     QE: Array
-    k: Array
+    k: Array  # effects in the subset
 
 
 class Weighing:

@@ -46,15 +46,7 @@ class Sums(NamedTuple):
 
 
 class Units:
-    """Sums over all effects but those of each unit.
-
-    Parameters
-    ----------
-    unit : ndarray of shape (k,)
-        Unit of each effect, 0 ... J - 1.
-    lowest, highest : float
-        The range of tau2 that is asked for.
-    """
+    """Sums over all effects but those of each unit (k,), 0 ... J - 1, for tau2 between `lowest` and `highest`."""
 
     def __init__(self, y: Array, v: Array, X: Array, unit: IntArray, *, lowest: float, highest: float) -> None:
         order = np.argsort(unit, kind="stable")
@@ -194,16 +186,10 @@ def delete_each(
 ) -> Subsets:
     """Fit the model without each of J units of effects.
 
-    Parameters
-    ----------
-    y, v : ndarray of shape (k,)
-    recipe : Recipe
-    unit : ndarray of shape (k,)
-        The unit of each effect, 0 ... J - 1.
-    tau2 : float
-        That of all effects, where searches begin.
-    weights : ndarray of shape (k,), optional
-        Weights of the user.
+    `y`, `v` (k,).
+    `unit` (k,): the unit of each effect, 0 ... J - 1.
+    `tau2`: that of all effects, where searches begin.
+    `weights` (k,): weights of the user.
     """
 
     def present(which: IntArray) -> Array:

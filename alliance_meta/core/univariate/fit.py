@@ -20,43 +20,23 @@ from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tau2Fit:
-    """Estimates of tau2, one per replicate; every array is (B,).
+    """Estimates of tau2, one per replicate; every array is (B,)."""
 
-    Attributes
-    ----------
-    tau2 : ndarray
-        At or above the lowest value allowed, 0 unless asked otherwise.
-    se : ndarray
-        Standard error from the expected information at the estimate.
-    untruncated : ndarray
-        The estimate before it was raised to the bound; NaN where the search itself stays above it.
-    truncated : ndarray of bool
-        True where the estimate is the bound because the unrestricted one would be lower.
-    converged : ndarray of bool
-    iterations : ndarray of int
-    rival : ndarray or None
-        For a likelihood its second highest peak, which may be the bound; NaN where it has one peak.
-    """
-
-    tau2: Array
-    se: Array
-    untruncated: Array
-    truncated: Mask
+    tau2: Array  # at or above the lowest value allowed, 0 unless asked otherwise
+    se: Array  # standard error from the expected information at the estimate
+    untruncated: Array  # the estimate before it was raised to the bound; NaN where the search itself stays above it
+    truncated: Mask  # true where the estimate is the bound because the unrestricted one would be lower
     converged: Mask
     iterations: AnyArray
+    # For a likelihood its second highest peak, which may be the bound; NaN where it has one peak.
     rival: Array | None = None
 
 
 def estimate_tau2(batch: Batch, *, method: str, lowest: float = 0.0) -> Tau2Fit:
     """Estimate tau2 of every replicate by `method`; needs k > p in each.
 
-    Parameters
-    ----------
-    batch : Batch
-    method : str
-        A key of `ESTIMATORS`.
-    lowest : float
-        The smallest value an estimate may take: 0, or a negative number above -min(v).
+    `method`: a key of `ESTIMATORS`.
+    `lowest`: the smallest value an estimate may take: 0, or a negative number above -min(v).
     """
     estimator = ESTIMATORS[method]
     B, k = batch.y.shape
@@ -149,60 +129,37 @@ ESTIMATORS: dict[str, _Estimator] = {
     "SJIT": _PM,
 }
 
-
 GENERALISED_Q = ("GENQ", "GENQM")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heterogeneity:
-    """Cochran's Q and what is built on it.
+    """Cochran's Q and what is built on it."""
 
-    Attributes
-    ----------
-    QE, QEp : float
-        Weighted residual sum of squares at tau2 = 0 and its p-value under homogeneity.
-    df : int
-        k - p.
-    vt : float
-        Typical sampling variance (Higgins & Thompson 2002, doi:10.1002/sim.1186).
-    I2, H2 : float
-        100 tau2 / (tau2 + vt) and tau2 / vt + 1; under equal effects their Q-based forms.
-    I2_Q : float
-        100 max(0, (Q - df) / Q).
-    """
-
+    # QE, QEp: weighted residual sum of squares at tau2 = 0 and its p-value under homogeneity.
     QE: float
     QEp: float
-    df: int
-    vt: float
+    df: int  # k - p
+    vt: float  # typical sampling variance (Higgins & Thompson 2002, doi:10.1002/sim.1186)
+    # I2, H2: 100 tau2 / (tau2 + vt) and tau2 / vt + 1; under equal effects their Q-based forms.
     I2: float
     H2: float
-    I2_Q: float
+    I2_Q: float  # 100 max(0, (Q - df) / Q)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coefficients:
-    """Coefficients with their tests.
+    """Coefficients with their tests."""
 
-    Attributes
-    ----------
-    beta, se, stat, pval, ci_lb, ci_ub : ndarray of shape (p,)
-    vb : ndarray of shape (p, p)
-    s2w : float
-        The factor the covariance was multiplied by (1 for z and t).
-    df : float or None
-        Degrees of freedom of t; None for the normal.
-    """
-
-    beta: Array
-    se: Array
-    stat: Array
-    pval: Array
-    ci_lb: Array
-    ci_ub: Array
-    vb: Array
-    s2w: float
-    df: float | None
+    beta: Array  # (p,)
+    se: Array  # (p,)
+    stat: Array  # (p,)
+    pval: Array  # (p,)
+    ci_lb: Array  # (p,)
+    ci_ub: Array  # (p,)
+    vb: Array  # (p, p)
+    s2w: float  # the factor the covariance was multiplied by (1 for z and t)
+    df: float | None  # degrees of freedom of t; None for the normal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,25 +173,12 @@ class Rival:
 
 @dataclass(frozen=True, eq=False)
 class UnivariateFit:
-    """One fitted univariate model; what is not asked for is not computed.
+    """One fitted univariate model; what is not asked for is not computed."""
 
-    Attributes
-    ----------
-    batch : Batch
-        The data, as a batch of one.
-    tau2 : Tau2Fit
-    model : WlsFit
-        The fit with weights 1 / (v + tau2).
-    own_weights : ndarray of shape (k,) or None
-        Weights given by the user or by the estimator (``GENQ``) in place of the model's.
-    equal_effects : bool
-    test : str
-    level : float
-    """
-
-    batch: Batch
+    batch: Batch  # the data, as a batch of one
     tau2: Tau2Fit
-    model: WlsFit
+    model: WlsFit  # the fit with weights 1 / (v + tau2)
+    # (k,) or None: weights given by the user or by the estimator (``GENQ``) in place of the model's.
     own_weights: Array | None
     equal_effects: bool
     test: str
@@ -334,22 +278,14 @@ def fit_univariate(
 
     With k = p only ``method="EE"`` and ``test="z"`` are defined.
 
-    Parameters
-    ----------
-    method : str
-        A key of `alliance_meta.core.univariate.fit.ESTIMATORS`, ``"GENQ"`` or ``"GENQM"``.
-    test : {"z", "t", "knha", "adhoc"}
-        Reference distribution and covariance of the coefficients. ``knha`` multiplies the covariance by
-        y'Py / (k - p) and refers to t(k - p) (Knapp & Hartung 2003, doi:10.1002/sim.1482); ``adhoc`` never
-        lets that factor fall below 1; ``t`` only changes the reference.
-    level : float
-        Confidence level, a fraction.
-    tau2 : Tau2Fit, optional
-        A tau2 that is known, or was estimated elsewhere, instead of `method`'s own.
-    weights : ndarray of shape (k,), optional
-        Weights for the coefficients in place of 1 / (v + tau2); 1 / v for the generalised Q estimators.
-    lowest : float
-        The smallest tau2 allowed.
+    `method`: a key of `alliance_meta.core.univariate.fit.ESTIMATORS`, ``"GENQ"`` or ``"GENQM"``.
+    `test` {"z", "t", "knha", "adhoc"}: reference distribution and covariance of the coefficients. ``knha`` multiplies
+      the covariance by y'Py / (k - p) and refers to t(k - p) (Knapp & Hartung 2003, doi:10.1002/sim.1482); ``adhoc``
+      never lets that factor fall below 1; ``t`` only changes the reference.
+    `level`: confidence level, a fraction.
+    `tau2`: a tau2 that is known, or was estimated elsewhere, instead of `method`'s own.
+    `weights` (k,): weights for the coefficients in place of 1 / (v + tau2); 1 / v for the generalised Q estimators.
+    `lowest`: the smallest tau2 allowed.
     """
     batch = make_batch(y, v, X)
     if method in GENERALISED_Q:
@@ -393,10 +329,7 @@ def heterogeneity(batch: Batch, *, tau2: float, equal_effects: bool) -> Heteroge
 def wald_test(beta: Array, vb: Array, L: Array, *, df: float | None) -> tuple[float, int, float]:
     """Test L beta = 0 jointly: chi-squared, or F = chi-squared / m when `df` is given.
 
-    Returns
-    -------
-    stat, m, pval
-        `m` is the number of rows of L, which must have full row rank.
+    Returns stat, m, pval: `m` is the number of rows of L, which must have full row rank.
     """
     estimate = L @ beta
     m = len(L)

@@ -27,49 +27,27 @@ MOST_SPLITS, ONE_OF = 3, 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gosh:
-    """The results of N subsets of k effects.
+    """The results of N subsets of k effects."""
 
-    Attributes
-    ----------
-    edges : ndarray of shape (MEANS + 1,)
-        Of the histograms of the mean; what lies beyond is counted in the bins at the ends.
-    counts : ndarray of shape (MEANS, SHARES)
-        Subsets by their mean and their I2, in steps of 2 percent.
-    members : ndarray of shape (k, MEANS)
-        Subsets with each effect, by their mean.
-    sums : ndarray of shape (k + 1, 5)
-        Number of subsets with each effect, and of all in the last row; sums over them of the mean, its square, I2 and
-        its square, the mean measured from `centre`.
-    centre : float
-    kept : SubsetFits
-        A sample of the subsets, with their means as they are.
-    marks : ndarray of bool, shape (m, k)
-        Which effects are in which subset of the sample.
-    """
-
-    edges: Array
-    counts: AnyArray
-    members: AnyArray
+    edges: Array  # (MEANS + 1,): of the histograms of the mean; what lies beyond is counted in the bins at the ends
+    counts: AnyArray  # (MEANS, SHARES): subsets by their mean and their I2, in steps of 2 percent
+    members: AnyArray  # (k, MEANS): subsets with each effect, by their mean
+    # (k + 1, 5): number of subsets with each effect, and of all in the last row; sums over them of the mean, its
+    # square, I2 and its square, the mean measured from `centre`.
     sums: Array
     centre: float
-    kept: SubsetFits
-    marks: Mask
+    kept: SubsetFits  # a sample of the subsets, with their means as they are
+    marks: Mask  # (m, k): which effects are in which subset of the sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Presence:
-    """How the subsets with each effect differ from those without, for a quantity; every array is (k,).
+    """How the subsets with each effect differ from those without, for a quantity; every array is (k,)."""
 
-    Attributes
-    ----------
-    inside, outside : ndarray
-        Average over the subsets with and without the effect.
-    share : ndarray
-        Share of the variance between all subsets that the effect's presence makes; NaN where they do not vary.
-    """
-
+    # inside, outside: average over the subsets with and without the effect.
     inside: Array
     outside: Array
+    # Share of the variance between all subsets that the effect's presence makes; NaN where they do not vary.
     share: Array
 
 

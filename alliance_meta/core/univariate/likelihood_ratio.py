@@ -27,18 +27,11 @@ MOST_DOUBLINGS = 60
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """The likelihood of coefficient number `slot` of the model y ~ X, the other parameters maximised over.
+    """The likelihood of coefficient number `slot` of the model y ~ X, the other parameters maximised over."""
 
-    Attributes
-    ----------
-    y, v : ndarray of shape (k,)
-    X : ndarray of shape (k, p)
-    slot : int
-    """
-
-    y: Array
-    v: Array
-    X: Array
+    y: Array  # (k,)
+    v: Array  # (k,)
+    X: Array  # (k, p)
     slot: int
 
     @cached_property

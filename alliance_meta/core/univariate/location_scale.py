@@ -20,6 +20,8 @@ from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wl
 MAX_ITERATIONS = 300
 # The gain still to be had, as Newton's quadratic model sees it, below which the climb is over.
 GAIN = 1e-13
+# What rounding hides: a shorter step than this cannot be told from standing still.
+UNSEEN = 1e-15
 # No step changes log(tau2) of any study by more than this.
 LONGEST = 4.0
 # Curvature, per squared unit of log(tau2), below which a direction is flat: there tau2 runs to 0.
@@ -35,37 +37,19 @@ BARRIER = 10.0 ** -np.arange(2.0, 14.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScaleFit:
-    """The scale part at the maximum of the (restricted) likelihood.
+    """The scale part at the maximum of the (restricted) likelihood."""
 
-    Attributes
-    ----------
-    alpha : ndarray of shape (q,)
-    va : ndarray of shape (q, q)
-        Inverse of the observed information; NaN in the rows of coefficients that are not finite.
-    infinite : ndarray of bool, shape (q,)
-        Coefficients that the likelihood drives to infinity, or that rest on a boundary.
-    tau2 : ndarray of shape (k,)
-    model : WlsFit
-        Weighted least squares at these tau2.
-    loglik, loglik_constant : float
-        At the maximum, and with one tau2 for all (its own maximum).
-    constant : float
-        That one tau2.
-    converged : bool
-    iterations : int
-        Of the climb that ended highest.
-    """
-
-    alpha: Array
-    va: Array
-    infinite: Mask
-    tau2: Array
-    model: WlsFit
+    alpha: Array  # (q,)
+    va: Array  # (q, q): inverse of the observed information; NaN in the rows of coefficients that are not finite
+    infinite: Mask  # (q,): coefficients that the likelihood drives to infinity, or that rest on a boundary
+    tau2: Array  # (k,)
+    model: WlsFit  # weighted least squares at these tau2
+    # loglik, loglik_constant: at the maximum, and with one tau2 for all (its own maximum).
     loglik: float
     loglik_constant: float
-    constant: float
+    constant: float  # that one tau2
     converged: bool
-    iterations: int
+    iterations: int  # of the climb that ended highest
 
     @property
     def vanished(self) -> Mask:
@@ -87,12 +71,8 @@ _Objective = Callable[[Array], tuple[float, Array, Array]]
 def fit_location_scale(y: Array, v: Array, X: Array, Z: Array, *, link: str, restricted: bool) -> ScaleFit:
     """Fit effects y (k,) with variances v (k,) on X (k, p), and tau2 on Z (k, q); both of full column rank.
 
-    Parameters
-    ----------
-    link : {"log", "identity"}
-        log(tau2_i) = z_i'a, or tau2_i = z_i'a, kept at or above 0 in every row of Z.
-    restricted : bool
-        REML rather than ML.
+    `link` {"log", "identity"}: log(tau2_i) = z_i'a, or tau2_i = z_i'a, kept at or above 0 in every row of Z.
+    `restricted`: REML rather than ML.
     """
     batch = make_batch(y, v, X)
     Q, R = np.linalg.qr(Z)
@@ -195,7 +175,7 @@ def _climb(objective: _Objective, start: Array, longest: Callable[[Array, Array]
             end = objective(last)[0]
             return _Climb(last, end, True, iteration) if np.isfinite(end) else _Climb(point, value, True, iteration)
         share = min(1.0, longest(point, step))
-        for _ in range(60):
+        while share * gain > UNSEEN * (1.0 + abs(value)):
             trial = point + share * step
             new = objective(trial)
             if new[0] >= value + 1e-4 * share * gain:

@@ -52,7 +52,7 @@ def hunter_schmidt(batch: Batch, *, small_sample: bool = False) -> Moments:
 
 def hedges(batch: Batch) -> Moments:
     """Equal weights: the residual variance less the mean sampling variance."""
-    fit = _unweighted(batch)
+    fit = wls_weighted(batch, np.ones_like(batch.v) if batch.present is None else batch.present)
     df, trPV = batch.df, fit.trace(batch.v)
     return Moments(
         (fit.rss - trPV) / df,
@@ -84,10 +84,6 @@ def two_step(batch: Batch, *, first: Callable[[Batch], Moments]) -> Moments:
 def _moment_se(fit: WlsFit, t: Array) -> Array:
     v, ones = fit.batch.v, np.ones_like(fit.w)
     return np.sqrt(2.0 * fit.trace(v, v) + 4.0 * t * fit.trace(v, ones) + 2.0 * t**2 * fit.traces[1])
-
-
-def _unweighted(batch: Batch) -> WlsFit:
-    return wls_weighted(batch, np.ones_like(batch.v) if batch.present is None else batch.present)
 
 
 def _spread(batch: Batch) -> Array:

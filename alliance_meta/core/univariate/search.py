@@ -228,25 +228,15 @@ CHUNK = 1 << 15
 
 
 class Found(NamedTuple):
-    """Where a search for a root of the score ended: arrays, or numbers for a batch of one.
+    """Where a search for a root of the score ended: arrays, or numbers for a batch of one."""
 
-    Attributes
-    ----------
-    tau2 : ndarray of shape (B,)
-    converged : ndarray of bool, shape (B,)
-    iterations : ndarray of int, shape (B,)
-    inside, bound : ndarray of shape (4, B)
-        `terms` at tau2 and at the lowest tau2 allowed.
-    rss : ndarray of shape (B,)
-        Sum of squared residuals with equal weights.
-    """
-
-    tau2: Any
-    converged: Any
-    iterations: Any
+    tau2: Any  # (B,)
+    converged: Any  # (B,)
+    iterations: Any  # (B,)
+    # inside, bound (4, B): `terms` at tau2 and at the lowest tau2 allowed.
     inside: Any
     bound: Any
-    rss: Any
+    rss: Any  # (B,): sum of squared residuals with equal weights
 
     @property
     def arrays(self) -> Found:
@@ -260,11 +250,8 @@ def solve_q(batch: Batch, target: Array, *, lowest: float = 0.0) -> tuple[Array,
     Q falls in tau2 and is convex, so Newton's step never overshoots from below; the step on 1/Q, nearly a
     straight line in tau2, is taken as long as it stays inside the bracket.
 
-    Returns
-    -------
-    tau2 : ndarray of shape (B,)
-        `NO_ROOT` where Q is below the target already at `lowest`.
-    converged, iterations : ndarray of shape (B,)
+    Returns `tau2` (B,): `NO_ROOT` where Q is below the target already at `lowest`.
+    Returns `converged`, `iterations` (B,).
     """
     unit = typical_variance(batch)
     if len(batch.y) == 1:
@@ -339,14 +326,10 @@ def climb_scores(
 ) -> tuple[Array, Mask, AnyArray]:
     """Return roots of many scores, whether each search settled, and its steps.
 
-    Parameters
-    ----------
-    score_of : callable
-        Score, expected and observed information of the replicates numbered by its first argument, at the tau2 of each.
-    start, unit : ndarray of shape (B,)
-        Where each search begins, and what counts as small.
-    lowest, highest : float
-        The range; a search that wants to leave it at the top ends there.
+    `score_of`: score, expected and observed information of the replicates numbered by its first argument, at the tau2
+      of each.
+    `start`, `unit` (B,): where each search begins, and what counts as small.
+    `lowest`, `highest`: the range; a search that wants to leave it at the top ends there.
     """
     B = len(start)
     tau2 = start.copy()
@@ -425,25 +408,14 @@ SMALLEST = 1e-200
 
 
 class Maximum(NamedTuple):
-    """Where the likelihood of each replicate is highest; every array is (B,).
-
-    Attributes
-    ----------
-    tau2 : ndarray
-    converged, at_bound : ndarray of bool
-    iterations : ndarray of int
-    expected : ndarray
-        Expected information of tau2.
-    rival : ndarray
-        The second highest peak, which may be the lowest tau2 allowed; NaN where there is one peak.
-    """
+    """Where the likelihood of each replicate is highest; every array is (B,)."""
 
     tau2: Array
     converged: Mask
     at_bound: Mask
     iterations: AnyArray
-    expected: Array
-    rival: Array
+    expected: Array  # expected information of tau2
+    rival: Array  # the second highest peak, which may be the lowest tau2 allowed; NaN where there is one peak
 
 
 class Turns(NamedTuple):

@@ -15,27 +15,14 @@ from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wl
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subsets:
-    """A model fitted to J subsets of its effects; NaN where a subset cannot tell every coefficient.
+    """A model fitted to J subsets of its effects; NaN where a subset cannot tell every coefficient."""
 
-    Attributes
-    ----------
-    usable : ndarray of bool, (J,)
-    df : ndarray of shape (J,)
-        Effects less coefficients. Where none are left, the fit is the one of equal effects.
-    beta : ndarray of shape (J, p)
-    vb : ndarray of shape (J, p, p)
-        Covariance of the coefficients, `s2w` included.
-    s2w : ndarray of shape (J,)
-        Knapp and Hartung's factor, else 1.
-    tau2, QE, vt : ndarray of shape (J,)
-        Variance, Cochran's Q, typical sampling variance.
-    """
-
-    usable: Mask
-    df: Array
-    beta: Array
-    vb: Array
-    s2w: Array
+    usable: Mask  # (J,)
+    df: Array  # (J,): effects less coefficients. Where none are left, the fit is the one of equal effects.
+    beta: Array  # (J, p)
+    vb: Array  # (J, p, p): covariance of the coefficients, `s2w` included
+    s2w: Array  # (J,): Knapp and Hartung's factor, else 1
+    # tau2, QE, vt (J,): variance, Cochran's Q, typical sampling variance.
     tau2: Array
     QE: Array
     vt: Array
@@ -64,16 +51,10 @@ def fit_subsets(
 ) -> Subsets:
     """Fit the model to J subsets.
 
-    Parameters
-    ----------
-    y, v : ndarray of shape (k,)
-    recipe : Recipe
-        Design and settings.
-    present : callable
-        Subsets number start to stop as ones and zeros, (stop - start, k).
-    J : int
-    weights : ndarray of shape (k,), optional
-        Weights of the user, in place of 1 / (v + tau2).
+    `y`, `v` (k,).
+    `recipe`: design and settings.
+    `present`: subsets number start to stop as ones and zeros, (stop - start, k).
+    `weights` (k,): weights of the user, in place of 1 / (v + tau2).
     """
     whole, out = make_batch(y, v, recipe.X), nothing(J, recipe.X.shape[1])
     for at in chunks(J, len(y)):

@@ -44,23 +44,15 @@ def share_above(mu: Array, tau2: Array, threshold: float) -> Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConfidenceDistribution:
-    """What the data say about tau2 and the mean, as a distribution over tau2 with a t distribution at each.
+    """What the data say about tau2 and the mean, as a distribution over tau2 with a t distribution at each."""
 
-    Attributes
-    ----------
-    tau2, weight : ndarray of shape (m,)
-        Values of tau2 and their probabilities, which add up to 1; the first tau2 is 0.
-    mean, se : ndarray of shape (m,)
-        Mean effect at each tau2 and Hartung's standard error of it.
-    df : int
-        Degrees of freedom of the t distribution, k - p.
-    """
-
+    # tau2, weight (m,): values of tau2 and their probabilities, which add up to 1; the first tau2 is 0.
     tau2: Array
     weight: Array
+    # mean, se (m,): mean effect at each tau2 and Hartung's standard error of it.
     mean: Array
     se: Array
-    df: int
+    df: int  # degrees of freedom of the t distribution, k - p
 
 
 def confidence_distributions(y: Array, v: Array, X: Array, rows: Array) -> list[ConfidenceDistribution]:

@@ -44,22 +44,13 @@ class Between(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Estimated:
-    """Where the likelihood is largest.
-
-    Attributes
-    ----------
-    mu, tau2, loglik : float
-    scores : ndarray of shape (k + m, 2)
-        What each effect adds to the gradient in mu and tau2; the reported ones first.
-    information : ndarray of shape (2, 2)
-        Expected of the reported effects, as in any random-effects model, and observed of the others.
-    converged : bool
-    """
+    """Where the likelihood is largest."""
 
     mu: float
     tau2: float
     loglik: float
-    scores: Array
+    scores: Array  # (k + m, 2): what each effect adds to the gradient in mu and tau2; the reported ones first
+    # (2, 2): expected of the reported effects, as in any random-effects model, and observed of the others.
     information: Array
     converged: bool
 

@@ -25,34 +25,19 @@ MOST_CELLS = 6_000_000
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B regressions that share a design.
+    """B regressions that share a design."""
 
-    Attributes
-    ----------
-    y, v : ndarray of shape (B, k)
-        Effects and sampling variances.
-    Q : ndarray of shape (k, p)
-        Basis of the design's columns: orthonormal, or the column of ones of an intercept-only model.
-    R : ndarray of shape (p, p)
-        Upper triangle with X = Q R.
-    QQ : ndarray of shape (k, p (p + 1) / 2) or None
-        Products of the columns of Q, upper triangle, so that every Q'DQ with D diagonal is one matrix product; None
-        where they would not fit into little memory.
-    unpack : ndarray of shape (p, p)
-        Column of `QQ` for each pair of columns of Q.
-    constant : bool
-        True for an intercept-only model.
-    present : ndarray of shape (B, k) or None
-        1.0 where a row takes part in a replicate, 0.0 where it does not; None where all do.
-    """
-
+    # y, v (B, k): effects and sampling variances.
     y: Array
     v: Array
-    Q: Array
-    R: Array
+    Q: Array  # (k, p): basis of the design's columns: orthonormal, or the column of ones of an intercept-only model
+    R: Array  # (p, p): upper triangle with X = Q R
+    # (k, p (p + 1) / 2) or None: products of the columns of Q, upper triangle, so that every Q'DQ with D diagonal is
+    # one matrix product; None where they would not fit into little memory.
     QQ: Array | None
-    unpack: AnyArray
-    constant: bool
+    unpack: AnyArray  # (p, p): column of `QQ` for each pair of columns of Q
+    constant: bool  # true for an intercept-only model
+    # (B, k) or None: 1.0 where a row takes part in a replicate, 0.0 where it does not; None where all do.
     present: Array | None
 
     @property
@@ -124,27 +109,14 @@ def make_batch(y: Array, v: Array, X: Array, present: Array | None = None) -> Ba
 
 @dataclass(frozen=True, eq=False)
 class WlsFit:
-    """Weighted least squares of each replicate, with what the estimators of tau2 need.
-
-    Attributes
-    ----------
-    w : ndarray of shape (B, k)
-        Weights 1 / (v + tau2), zero for absent rows.
-    u : ndarray of shape (B, k)
-        Weighted residuals, u = P y.
-    rss : ndarray of shape (B,)
-        y'P y, the weighted residual sum of squares (the generalised Q).
-    gamma : ndarray of shape (B, p)
-        Coefficients on the basis Q.
-    A, Ainv : ndarray of shape (B, p, p)
-        Q'WQ and its inverse.
-    """
+    """Weighted least squares of each replicate, with what the estimators of tau2 need."""
 
     batch: Batch
-    w: Array
-    u: Array
-    rss: Array
-    gamma: Array
+    w: Array  # (B, k): weights 1 / (v + tau2), zero for absent rows
+    u: Array  # (B, k): weighted residuals, u = P y
+    rss: Array  # (B,): y'P y, the weighted residual sum of squares (the generalised Q)
+    gamma: Array  # (B, p): coefficients on the basis Q
+    # A, Ainv (B, p, p): Q'WQ and its inverse.
     A: Array
     Ainv: Array
 

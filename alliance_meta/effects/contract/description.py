@@ -77,30 +77,14 @@ class _Package(_Part):
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a sheet beyond its cells.
+    """What is known of a sheet beyond its cells."""
 
-    Attributes
-    ----------
-    contract : Contract
-        The contract, widened by the sheet's own words and columns.
-    required : frozenset of str
-        Columns in which its description demands a value in every row.
-    missing : frozenset of str
-        Its own codes for "missing".
-    published : tuple of PublishedResult
-        Printed results that its description names.
-    widened : tuple of str
-        What the description adds to the contract, in words.
-    found : bool
-        Whether there is a description.
-    """
-
-    contract: Contract = CONTRACT
-    required: frozenset[str] = frozenset()
-    missing: frozenset[str] = frozenset()
-    published: tuple[PublishedResult, ...] = ()
-    widened: tuple[str, ...] = field(default=())
-    found: bool = False
+    contract: Contract = CONTRACT  # the contract, widened by the sheet's own words and columns
+    required: frozenset[str] = frozenset()  # columns in which its description demands a value in every row
+    missing: frozenset[str] = frozenset()  # its own codes for "missing"
+    published: tuple[PublishedResult, ...] = ()  # printed results that its description names
+    widened: tuple[str, ...] = field(default=())  # what the description adds to the contract, in words
+    found: bool = False  # whether there is a description
 
 
 def describe(path: Path, found: Findings) -> Description:

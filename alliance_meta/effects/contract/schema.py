@@ -18,58 +18,32 @@ PYTHON_TYPES: dict[str, type] = {"string": str, "integer": int, "number": float,
 
 
 class Column(BaseModel):
-    """One column of the contract.
-
-    Attributes
-    ----------
-    name, title, description : str
-        Its name in the sheet, a short title, and what stands in it.
-    type : {"string", "integer", "number", "boolean"}
-        What a cell holds.
-    need : {"required", "advised", "optional"}
-        Whether a complete sheet has it.
-    unit : str or None
-        Unit of the numbers.
-    vocabulary : Vocabulary or None
-        The words it may hold.
-    minimum, maximum : float or None
-        Bounds a number may reach.
-    above, below : float or None
-        Bounds a number may not reach.
-    filled, unique : bool
-        Whether every row must have a value, and whether values must differ.
-    label : bool
-        True for names and prose, which are never numbers and never moderators.
-    also : tuple of str
-        Other usual names of the column, in lower case with underscores.
-    family : str or None
-        Every column whose name begins so keeps the same rules.
-    blank : bool
-        Whether a blank sheet has it.
-    example : str
-        One cell as it could be typed.
-    """
+    """One column of the contract."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # name, title, description: its name in the sheet, a short title, and what stands in it.
     name: str = Field(pattern=r"\S")
     title: str
     description: str
-    type: Kind = "string"
-    need: Need = "optional"
-    unit: str | None = None
-    vocabulary: Vocabulary | None = None
+    type: Kind = "string"  # what a cell holds
+    need: Need = "optional"  # whether a complete sheet has it
+    unit: str | None = None  # unit of the numbers
+    vocabulary: Vocabulary | None = None  # the words it may hold
+    # minimum, maximum: bounds a number may reach.
     minimum: float | None = None
     maximum: float | None = None
+    # above, below: bounds a number may not reach.
     above: float | None = None
     below: float | None = None
+    # filled, unique: whether every row must have a value, and whether values must differ.
     filled: bool = False
     unique: bool = False
-    label: bool = False
-    also: tuple[str, ...] = ()
-    family: str | None = None
-    blank: bool = True
-    example: str = ""
+    label: bool = False  # true for names and prose, which are never numbers and never moderators
+    also: tuple[str, ...] = ()  # other usual names of the column, in lower case with underscores
+    family: str | None = None  # every column whose name begins so keeps the same rules
+    blank: bool = True  # whether a blank sheet has it
+    example: str = ""  # one cell as it could be typed
 
     @cached_property
     def numeric(self) -> bool:
@@ -100,21 +74,14 @@ class Column(BaseModel):
 
 
 class Contract(BaseModel):
-    """What a coding sheet holds, column by column.
-
-    Attributes
-    ----------
-    title, version : str
-        Name of the contract and its version.
-    columns : tuple of Column
-        In the order of the template.
-    """
+    """What a coding sheet holds, column by column."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # title, version: name of the contract and its version.
     title: str
     version: str
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...]  # in the order of the template
 
     @model_validator(mode="after")
     def _every_name_has_one_column(self) -> Contract:

@@ -9,23 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Term(BaseModel):
-    """One word of a vocabulary.
-
-    Attributes
-    ----------
-    value : str
-        The word as it stands in the sheet.
-    meaning : str
-        What it stands for.
-    also : tuple of str
-        Other words for the same thing: in a coding sheet they are answered with this one and stay as they are;
-        in a table of another program (`read`) they become it, and the mapping says so.
-    """
+    """One word of a vocabulary."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    value: str = Field(min_length=1)
-    meaning: str = Field(min_length=1)
+    value: str = Field(min_length=1)  # the word as it stands in the sheet
+    meaning: str = Field(min_length=1)  # what it stands for
+    # Other words for the same thing: in a coding sheet they are answered with this one and stay as they are; in a table
+    # of another program (`read`) they become it, and the mapping says so.
     also: tuple[str, ...] = ()
 
 

@@ -34,20 +34,11 @@ WORDS = {
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """One artifact, as known for the rows or as a distribution.
-
-    Attributes
-    ----------
-    name : str
-    values : ndarray of shape (k,)
-        One per row, NaN where unknown; all NaN for a distribution from elsewhere.
-    elsewhere : Distribution or None
-        Values that do not belong to rows, with weights.
-    """
+    """One artifact, as known for the rows or as a distribution."""
 
     name: str
-    values: Array
-    elsewhere: core.Distribution | None = None
+    values: Array  # (k,): one per row, NaN where unknown; all NaN for a distribution from elsewhere
+    elsewhere: core.Distribution | None = None  # values that do not belong to rows, with weights
 
     @property
     def complete(self) -> bool:

@@ -78,24 +78,12 @@ OF_VALUE = {
 
 @dataclass(frozen=True)
 class Cells:
-    """The numbers of all rows that ask for a conversion.
+    """The numbers of all rows that ask for a conversion."""
 
-    Attributes
-    ----------
-    rows : ndarray of int
-        Their places in the frame.
-    kinds : list of str
-        The rule of each.
-    numbers : dict of ndarray
-        Every column of `NUMBERS` and ``es_sign``, NaN where empty.
-    assumed_equal : ndarray of bool
-        Rows whose two groups were taken to be of equal size.
-    """
-
-    rows: Any
-    kinds: list[str]
-    numbers: dict[str, Array]
-    assumed_equal: Mask
+    rows: Any  # their places in the frame
+    kinds: list[str]  # the rule of each
+    numbers: dict[str, Array]  # every column of `NUMBERS` and ``es_sign``, NaN where empty
+    assumed_equal: Mask  # rows whose two groups were taken to be of equal size
 
 
 def read_cells(frame: pd.DataFrame, wanted: Mask, lines: Any, *, n_name: str) -> tuple[Cells, list[Problem]]:

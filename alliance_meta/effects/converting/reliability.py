@@ -29,23 +29,11 @@ def with_published(frame: pd.DataFrame, own: Array) -> tuple[Array, list[str], N
     Only Cronbach's alpha of the whole score counts: subscales are less reliable, and a retest or a
     generalizability coefficient answers another question. Several published values are averaged.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Columns of the sheet; ``alliance_measure`` and ``alliance_rater`` must be among them.
-    own : ndarray of shape (k,)
-        The reliabilities of the rows, NaN where missing; never changed where known.
-
-    Returns
-    -------
-    values, origins, note
-        The filled values, where each comes from (``sheet``, ``published`` or ``mean of the others``), and what
-        was taken; None if nothing was.
-
-    Raises
-    ------
-    InputError
-        If the sheet does not say measure and rater.
+    `frame`: columns of the sheet; ``alliance_measure`` and ``alliance_rater`` must be among them.
+    `own` (k,): the reliabilities of the rows, NaN where missing; never changed where known.
+    Returns values, origins, note: the filled values, where each comes from (``sheet``, ``published`` or ``mean of the
+      others``), and what was taken; None if nothing was.
+    Raises `InputError`: if the sheet does not say measure and rater.
     """
     lacking = [name for name in SAME if name not in frame]
     if lacking:

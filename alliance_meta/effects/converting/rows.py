@@ -94,7 +94,7 @@ def convert(data: CodedTable | pd.DataFrame, *, ri: str | None = None, ni: str |
     lacking = missing(cells)
     found = compute(cells, lacking)
     check_found(found, cells, lines, source)
-    other = reported & _other_statistic(frame)
+    other = reported & np.array([name not in ("", "r") for name in statistics(frame["es_type"])], dtype=bool)
     notes = [*_both(int(other.sum())), *_notes(cells, found, lacking, lines)]
     out = _filled(frame, cells, found, reported & ~other, r_name=r_name, n_name=n_name)
     step = f"convert: {int(np.isfinite(found[0]).sum())} of {table.k} correlations from other statistics"
@@ -105,11 +105,6 @@ def _wrap(frame: pd.DataFrame) -> CodedTable:
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"convert needs a table (CodedTable or DataFrame), not {type(frame).__name__}")
     return CodedTable(frame, Provenance(source="data frame"))
-
-
-def _other_statistic(frame: pd.DataFrame) -> Mask:
-    """Tell the rows whose ``es_type`` names something else than r."""
-    return np.array([name not in ("", "r") for name in statistics(frame["es_type"])], dtype=bool)
 
 
 def _both(rows: int) -> list[Note]:

@@ -19,41 +19,19 @@ Numbers = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Rule:
-    """One conversion.
+    """One conversion."""
 
-    Attributes
-    ----------
-    es_type : str
-        What the sheet says of the row.
-    es_calc : str
-        How the correlation was got, in the words of the coding contract.
-    needs : tuple of str
-        Columns without which it cannot be done, apart from `es_value`.
-    takes : tuple of str
-        Columns from which the others can be worked out, or that it uses if they are there.
-    compute : callable
-    formula, source : str
-    r_type : str
-        ``zero-order``, ``partial``, ``semi-partial`` or ``beta-converted``.
-    caution : str
-        What a reader must know about rows converted so; empty for none.
-    family : {"groups", "test", "model"}
-        How sizes and degrees of freedom hang together.
-    value : str
-        What `es_value` is, in words; empty where the columns in `needs` say it all.
-    """
-
-    es_type: str
-    es_calc: str
-    needs: tuple[str, ...]
-    takes: tuple[str, ...]
+    es_type: str  # what the sheet says of the row
+    es_calc: str  # how the correlation was got, in the words of the coding contract
+    needs: tuple[str, ...]  # columns without which it cannot be done, apart from `es_value`
+    takes: tuple[str, ...]  # columns from which the others can be worked out, or that it uses if they are there
     compute: Callable[[Numbers], Converted]
     formula: str
     source: str
-    value: str
-    family: str = "test"
-    r_type: str = "zero-order"
-    caution: str = ""
+    value: str  # what `es_value` is, in words; empty where the columns in `needs` say it all
+    family: str = "test"  # {"groups", "test", "model"}: how sizes and degrees of freedom hang together
+    r_type: str = "zero-order"  # ``zero-order``, ``partial``, ``semi-partial`` or ``beta-converted``
+    caution: str = ""  # what a reader must know about rows converted so; empty for none
 
 
 def se_log_odds(x: Numbers) -> Array:
@@ -143,7 +121,6 @@ STATISTIC_RULES = (
         f"r = 0; {OF_R}", "a convention; Pigott (2009) in The Handbook of Research Synthesis", "", caution=NS_CAUTION),
 )  # fmt: skip
 
-
 POINT_BISERIAL = "r = d / sqrt(d^2 + h), h = (n1 + n2 - 2)(1/n1 + 1/n2); var = h^2 / (h + d^2)^3 var(d)"
 BISERIAL = "r_b = r_pb sqrt(pq) / phi(z), p = n1/n; var by Soper's exact formula"
 EXTREME = "r = d / sqrt((l1 + l2)^2 + k d^2), l = phi(z)/p and k the pooled l(l - z); var by the delta method"
@@ -205,7 +182,6 @@ GROUP_RULES = (
         "Cox & Snell (1989), Analysis of Binary Data; metafor D2ORN",
         "odds ratio of group 1 against group 2, the outcome behind it taken as normal", family="groups"),
 )  # fmt: skip
-
 
 RULES = {rule.es_type: rule for rule in (*STATISTIC_RULES, *GROUP_RULES)}
 REPORTED = "reported"

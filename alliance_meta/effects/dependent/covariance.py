@@ -29,24 +29,14 @@ HOW = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assumption:
-    """What is assumed of two effects of one cluster.
+    """What is assumed of two effects of one cluster."""
 
-    Attributes
-    ----------
-    by_type : ndarray of shape (t, t)
-        Correlations between types, within a type on the diagonal; NaN where not given.
-    by_obs : ndarray of shape (o, o) or None
-        Correlations within a type between the things observed, in place of the diagonal of `by_type`.
-    type, obs : Grouping or None
-    time : ndarray of shape (k,) or None
-    phi : float
-    """
-
-    by_type: Array
+    by_type: Array  # (t, t): correlations between types, within a type on the diagonal; NaN where not given
+    # (o, o) or None: correlations within a type between the things observed, in place of the diagonal of `by_type`.
     by_obs: Array | None
     type: Grouping | None
     obs: Grouping | None
-    time: Array | None
+    time: Array | None  # (k,) or None
     phi: float
 
     def blocks(self, rows: IntArray) -> Array:

@@ -28,21 +28,11 @@ ROWS = "es_id"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grouping:
-    """Effects sorted into groups.
+    """Effects sorted into groups."""
 
-    Attributes
-    ----------
-    name : str or None
-        The column; None for values that were given as they are.
-    codes : ndarray of int, shape (k,)
-        Group of each effect, numbered from 0 as they first appear.
-    levels : tuple
-        What each group is called, by code.
-    """
-
-    name: str | None
-    codes: IntArray
-    levels: tuple[Any, ...]
+    name: str | None  # the column; None for values that were given as they are
+    codes: IntArray  # (k,): group of each effect, numbered from 0 as they first appear
+    levels: tuple[Any, ...]  # what each group is called, by code
 
 
 class Levels(Sequence[str]):

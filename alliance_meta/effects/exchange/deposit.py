@@ -103,35 +103,18 @@ def _is_orcid(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Deposit:
-    """What is said of a deposit.
-
-    Attributes
-    ----------
-    title, description, licence : str
-    creators : tuple of Person
-    date : str or None
-        Date of publication; None leaves it to the archive.
-    table : CodedTable
-    contract : Contract
-        The columns that the sheet has.
-    file : str
-        Name of the sheet in the folder.
-    contents : str
-        What is in the sheet, in a sentence.
-    published : tuple of dict
-        Printed results that the sheet's description names.
-    """
+    """What is said of a deposit."""
 
     title: str
     description: str
     licence: str
     creators: tuple[Person, ...]
-    date: str | None
+    date: str | None  # date of publication; None leaves it to the archive
     table: CodedTable
-    contract: Contract
-    file: str
-    contents: str
-    published: tuple[dict[str, Any], ...] = ()
+    contract: Contract  # the columns that the sheet has
+    file: str  # name of the sheet in the folder
+    contents: str  # what is in the sheet, in a sentence
+    published: tuple[dict[str, Any], ...] = ()  # printed results that the sheet's description names
 
     @property
     def names(self) -> str:

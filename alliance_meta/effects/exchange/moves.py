@@ -23,23 +23,16 @@ ALL = "all changes"
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """What one change, or all of them, did to one number.
+    """What one change, or all of them, did to one number."""
 
-    Attributes
-    ----------
-    analysis, term : str
-        The analysis, and which of its numbers: ``"r"``, ``"r, observer"``.
-    change, row, column : str
-        What changed and where; ``"all changes"`` is the new version as it is.
-    before, after, moved : float
-        The number in the old version, with this change alone, and the difference.
-    """
-
+    # analysis, term: the analysis, and which of its numbers: ``"r"``, ``"r, observer"``.
     analysis: str
     term: str
+    # change, row, column: what changed and where; ``"all changes"`` is the new version as it is.
     change: str
     row: str = ""
     column: str = ""
+    # before, after, moved: the number in the old version, with this change alone, and the difference.
     before: float
     after: float
     moved: float
@@ -74,8 +67,7 @@ class Moves(Result):
         whole = [name for name in HEAD[-3:] if not any(isinstance(cell, NotApplicable) for cell in frame[name])]
         return frame.astype(dict.fromkeys(whole, float)).set_index("analysis")
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         blocks = [self._block(*one) for one in dict.fromkeys((move.analysis, move.term) for move in self.moves)]
         return self._document("What each change alone moves, the largest first", *blocks)
 

@@ -31,23 +31,13 @@ def squeezed(header: str) -> str:
 
 @dataclass(frozen=True)
 class Taken:
-    """A table on its way into a coding sheet.
-
-    Attributes
-    ----------
-    sheet : Sheet
-    names : dict of str to str
-        What each column of the file is called now; columns that are not here keep their names.
-    left : dict of str to str
-        Columns that are left behind, and why.
-    measure : str or None
-        What finished effects are, as the user or the program says.
-    """
+    """A table on its way into a coding sheet."""
 
     sheet: Sheet
+    # What each column of the file is called now; columns that are not here keep their names.
     names: dict[str, str] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
-    measure: Measure | None = None
+    left: dict[str, str] = field(default_factory=dict)  # columns that are left behind, and why
+    measure: Measure | None = None  # what finished effects are, as the user or the program says
 
     def drop(self, columns: Iterable[str], why: str) -> Taken:
         """Leave columns behind."""
@@ -91,28 +81,17 @@ class Taken:
 
 @dataclass(frozen=True)
 class Program:
-    """A program whose tables can be read.
+    """A program whose tables can be read."""
 
-    Attributes
-    ----------
-    kind, title : str
-        Its short name, and its name.
-    marks : tuple of frozenset of str
-        Sets of headers, written as `squeezed` does, one of which each of its tables has.
-    columns : mapping of str to str
-        What a coding sheet calls its columns, by the squeezed header.
-    left : mapping of str to str
-        Why columns are left behind, by the squeezed header.
-    prepare : callable, optional
-        What else has to be done with its tables.
-    """
-
+    # kind, title: its short name, and its name.
     kind: str
     title: str
+    # Sets of headers, written as `squeezed` does, one of which each of its tables has.
     marks: tuple[frozenset[str], ...] = ()
+    # What a coding sheet calls its columns, by the squeezed header.
     columns: Mapping[str, str] = field(default_factory=dict)
-    left: Mapping[str, str] = field(default_factory=dict)
-    prepare: Callable[[Taken, Findings], Taken] = lambda taken, _: taken
+    left: Mapping[str, str] = field(default_factory=dict)  # why columns are left behind, by the squeezed header
+    prepare: Callable[[Taken, Findings], Taken] = lambda taken, _: taken  # what else has to be done with its tables
 
     def wrote(self, header: Iterable[str]) -> bool:
         """Say whether a header is one of this program's."""

@@ -28,26 +28,18 @@ Place = int | None
 
 @dataclass(frozen=True)
 class Change:
-    """One difference between two versions of a sheet.
+    """One difference between two versions of a sheet."""
 
-    Attributes
-    ----------
-    what : str
-        ``"column added"``, ``"column gone"``, ``"column renamed"``, ``"row added"``, ``"row gone"`` or
-        ``"cell changed"``.
-    row, column : str
-        The row's name and the column, where one is concerned.
-    old, new : str
-        The cell in both versions; of a column its names.
-    old_place, new_place : int or None
-        Which row of the old and of the new sheet, counted from 0.
-    """
-
+    # ``"column added"``, ``"column gone"``, ``"column renamed"``, ``"row added"``, ``"row gone"`` or ``"cell
+    # changed"``.
     what: What
+    # row, column: the row's name and the column, where one is concerned.
     row: str = ""
     column: str = ""
+    # old, new: the cell in both versions; of a column its names.
     old: str = ""
     new: str = ""
+    # old_place, new_place: which row of the old and of the new sheet, counted from 0.
     old_place: int | None = None
     new_place: int | None = None
 
@@ -89,8 +81,7 @@ class SheetDiff(Result):
         ]
         return pd.DataFrame(rows, columns=list(HEAD), index=pd.RangeIndex(1, len(rows) + 1, name="change"))
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         counts = Counter(one.what for one in self.changes)
         said = ", ".join(f"{count} {_plural(what) if count > 1 else what}" for what, count in counts.items())
         title = f"{self.old.provenance.source} and {self.new.provenance.source}: {said or 'no difference'}"

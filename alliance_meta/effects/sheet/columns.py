@@ -147,30 +147,16 @@ def number_of(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class ParsedColumn:
-    """One column: its text, which cells are missing, and its numbers if it is a column of numbers.
+    """One column: its text, which cells are missing, and its numbers if it is a column of numbers."""
 
-    Attributes
-    ----------
-    name : str
-        Name in the table.
-    label : str
-        Name in the file.
-    cells : list of str
-        The text.
-    missing : list of bool
-        Which cells are empty or hold a code for "missing".
-    values : list of float or None
-        The numbers (None where there is none), or None for a column of text.
-    strays : tuple of int
-        Places of cells that are no numbers where a number belongs: in a column of numbers, or in one that is text
-        because of them.
-    """
-
-    name: str
-    label: str
-    cells: list[str] = field(repr=False)
-    missing: list[bool] = field(repr=False)
+    name: str  # name in the table
+    label: str  # name in the file
+    cells: list[str] = field(repr=False)  # the text
+    missing: list[bool] = field(repr=False)  # which cells are empty or hold a code for "missing"
+    # The numbers (None where there is none), or None for a column of text.
     values: list[float | None] | None = field(repr=False)
+    # Places of cells that are no numbers where a number belongs: in a column of numbers, or in one that is text because
+    # of them.
     strays: tuple[int, ...] = ()
 
 

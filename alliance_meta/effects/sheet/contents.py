@@ -22,60 +22,33 @@ SHOWN_LEVELS = 4
 
 @dataclass(frozen=True, slots=True)
 class ColumnContents:
-    """What one column holds.
+    """What one column holds."""
 
-    Attributes
-    ----------
-    name, label : str
-        Its name in the table and in the file.
-    kind : {"numbers", "words", "labels", "empty"}
-        Numbers; words that group the rows; names or prose.
-    filled, different : int
-        Cells that are filled, and different values among them.
-    summary : str
-        Range and mean of numbers, counts of words.
-    contract : bool
-        Whether the contract knows the column.
-    """
-
+    # name, label: its name in the table and in the file.
     name: str
     label: str
-    kind: str
+    kind: str  # {"numbers", "words", "labels", "empty"}: numbers; words that group the rows; names or prose
+    # filled, different: cells that are filled, and different values among them.
     filled: int
     different: int
-    summary: str
-    contract: bool
+    summary: str  # range and mean of numbers, counts of words
+    contract: bool  # whether the contract knows the column
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a sheet holds.
+    """What a sheet holds."""
 
-    Attributes
-    ----------
-    rows : int
-        Rows below the header.
-    effects : int
-        Rows with an effect; only these count for what follows.
-    studies, samples : int or None
-        Different studies and samples, if there is a column that tells them.
-    most_effects : int or None
-        Largest number of effects of one study.
-    people : int or None
-        Sum of n over samples, each counted once: within a study, the rows of one sample, or the rows with the same n.
-    columns : tuple of ColumnContents
-        Column by column.
-    lacks_required, lacks_advised : tuple of str
-        Columns of the contract that are not there.
-    """
-
-    rows: int
-    effects: int
+    rows: int  # rows below the header
+    effects: int  # rows with an effect; only these count for what follows
+    # studies, samples: different studies and samples, if there is a column that tells them.
     studies: int | None
     samples: int | None
-    most_effects: int | None
+    most_effects: int | None  # largest number of effects of one study
+    # Sum of n over samples, each counted once: within a study, the rows of one sample, or the rows with the same n.
     people: int | None
-    columns: tuple[ColumnContents, ...]
+    columns: tuple[ColumnContents, ...]  # column by column
+    # lacks_required, lacks_advised: columns of the contract that are not there.
     lacks_required: tuple[str, ...]
     lacks_advised: tuple[str, ...]
 

@@ -35,8 +35,6 @@ BYTE_ORDER_MARKS = (
 CONTROL = re.compile("[\x00-\x08\x0e-\x19\x1b-\x1f\x7f]")
 MOJIBAKE = re.compile("Ã[\u0080-\u00bf\u0192\u201a-\u203a\u0152-\u0178]|â€|Â[\u00a0-\u00bf]|\ufffd")
 MARKUP = re.compile(r"\s*<(?:!doctype|html|head|body|table|\?xml|svg)\b", flags=re.IGNORECASE)
-
-
 # Pairs of bytes above 127 follow one another in East Asian encodings; in Western ones such a byte stands alone.
 EAST_ASIAN = {"gb18030": "gbk", "shift_jis": "shift_jis", "big5": "big5", "euc_kr": "euc_kr"}
 FEWEST_PAIRED, MOST_PAIRED = 4, 0.8
@@ -51,10 +49,8 @@ MAC_LETTERS = re.compile(
 def decode(data: bytes, source: str, found: Findings, encoding: str | None = None) -> str:
     """Return the text of a file, announcing any encoding but UTF-8; `encoding` names the one it was saved in.
 
-    Raises
-    ------
-    CodingError
-        If the file is empty or holds something else than text; the message says what, when it can be seen.
+    Raises `CodingError`: if the file is empty or holds something else than text; the message says what, when it can be
+    seen.
     """
     if not data.strip():
         raise refuse(source, "the file is empty; it needs a header row and one row per effect", "empty")

@@ -258,30 +258,14 @@ Hold = Literal["read", "check", "strict"]
 
 @dataclass(frozen=True)
 class Reading:
-    """All that one pass over a file gave: a table unless there are errors, the problems, the adaptations.
+    """All that one pass over a file gave: a table unless there are errors, the problems, the adaptations."""
 
-    Attributes
-    ----------
-    source : str
-        Name of the file.
-    table : CodedTable or None
-        The rows, unless there are errors.
-    problems : tuple of Problem
-        Errors first, then suspicions.
-    notes : tuple of Note
-        What was adapted.
-    contents : Contents or None
-        What is in the sheet, if it is a table at all.
-    published : tuple of PublishedResult
-        Printed results that the sheet's description names.
-    """
-
-    source: str
-    table: CodedTable | None
-    problems: tuple[Problem, ...]
-    notes: tuple[Note, ...]
-    contents: Contents | None = None
-    published: tuple[PublishedResult, ...] = ()
+    source: str  # name of the file
+    table: CodedTable | None  # the rows, unless there are errors
+    problems: tuple[Problem, ...]  # errors first, then suspicions
+    notes: tuple[Note, ...]  # what was adapted
+    contents: Contents | None = None  # what is in the sheet, if it is a table at all
+    published: tuple[PublishedResult, ...] = ()  # printed results that the sheet's description names
 
     @property
     def errors(self) -> list[Problem]:

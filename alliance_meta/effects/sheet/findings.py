@@ -14,19 +14,12 @@ from alliance_meta.tables.format import brief
 
 @dataclass
 class Findings:
-    """Collects everything found in one pass over a sheet.
+    """Collects everything found in one pass over a sheet."""
 
-    Attributes
-    ----------
-    problems, notes : list
-        What was found, and what was adapted.
-    departures : {"error", "suspicion"}
-        How heavy a departure from the contract weighs that makes no number wrong.
-    """
-
+    # problems, notes: what was found, and what was adapted.
     problems: list[Problem] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
-    departures: Severity = "error"
+    departures: Severity = "error"  # how heavy a departure from the contract weighs that makes no number wrong
 
     def error(self, row: int | None, column: str | None, value: str | None, message: str, *, kind: str) -> None:
         """Add a problem that stops the reading."""

@@ -33,30 +33,15 @@ KEYS = frozenset(name for pair in PAIRS for name in pair)
 
 @dataclass(frozen=True)
 class Sheet:
-    """A sheet as text: every cell keeps its row and what was typed there.
+    """A sheet as text: every cell keeps its row and what was typed there."""
 
-    Attributes
-    ----------
-    source : str
-        File name without its folder.
-    header : tuple of str
-        Column names as in the file, each once.
-    lines : tuple of int
-        Row number of each row as a spreadsheet shows it; the header is 1 unless blank rows stand above it.
-    columns : dict of str to list of str
-        The cells without the spaces around them.
-    header_line : int
-        Row number of the header.
-    separator : str
-        What stands between cells.
-    """
-
-    source: str
-    header: tuple[str, ...]
+    source: str  # file name without its folder
+    header: tuple[str, ...]  # column names as in the file, each once
+    # Row number of each row as a spreadsheet shows it; the header is 1 unless blank rows stand above it.
     lines: tuple[int, ...]
-    columns: dict[str, list[str]] = field(repr=False)
-    header_line: int = 1
-    separator: str = ","
+    columns: dict[str, list[str]] = field(repr=False)  # the cells without the spaces around them
+    header_line: int = 1  # row number of the header
+    separator: str = ","  # what stands between cells
 
     def renamed(self, names: dict[str, str]) -> Sheet:
         """Return the sheet with columns called by other names, in the same order."""
@@ -84,10 +69,7 @@ def read_sheet(
 
     With `unique`, a name that stands twice gets a number, as in R: ``Std Err``, ``Std Err.1``.
 
-    Raises
-    ------
-    CodingError
-        If the file is no table at all; what is wrong inside a table goes into `found`.
+    Raises `CodingError`: if the file is no table at all; what is wrong inside a table goes into `found`.
     """
     if is_workbook(data) or (data.startswith(ZIP) and source.lower().endswith(WORKBOOKS)):
         if not source.lower().endswith(WORKBOOKS):

@@ -37,24 +37,14 @@ class _EnoughError(Exception):
 
 @dataclass
 class Cells:
-    """What a sheet holds.
+    """What a sheet holds."""
 
-    Attributes
-    ----------
-    rows : list of (int, list of str)
-        Row number and cells of every row that is not blank; formulas without a saved result are empty here.
-    formulas : dict
-        Formula by (row number, place in the row).
-    merged : list of str
-        Merged ranges.
-    hidden : int
-        Number of hidden rows.
-    """
-
+    # List of (int, list of str): row number and cells of every row that is not blank; formulas without a saved result
+    # are empty here.
     rows: list[tuple[int, list[str]]] = field(default_factory=list)
-    formulas: dict[tuple[int, int], str] = field(default_factory=dict)
-    merged: list[str] = field(default_factory=list)
-    hidden: int = 0
+    formulas: dict[tuple[int, int], str] = field(default_factory=dict)  # formula by (row number, place in the row)
+    merged: list[str] = field(default_factory=list)  # merged ranges
+    hidden: int = 0  # number of hidden rows
 
 
 def read_cells(
@@ -64,12 +54,8 @@ def read_cells(
 
     `shared` are the workbook's words; `dates` gives the text of a number in a cell of this style if it is a date.
 
-    Raises
-    ------
-    TooWideError
-        If rows times width are more than `MOST_CELLS`.
-    DamagedError
-        If it is no sheet, or rows or cells in it are out of order, so that some would be lost.
+    Raises `TooWideError`: if rows times width are more than `MOST_CELLS`; `DamagedError`: if it is no sheet, or rows or
+    cells in it are out of order, so that some would be lost.
     """
     reader = _Reader(shared, dates, most)
     try:
@@ -242,10 +228,7 @@ def read_workbook(data: bytes, source: str, found: Findings, *, has_columns: Hea
 
     `has_columns` tells whether rows hold the header of a coding sheet, and so which sheet is meant where none is named.
 
-    Raises
-    ------
-    CodingError
-        If the workbook is damaged, or it is not clear which sheet is meant.
+    Raises `CodingError`: if the workbook is damaged, or it is not clear which sheet is meant.
     """
     with _guarded(source):
         _refuse_bombs(data, source)

@@ -26,6 +26,7 @@ from alliance_meta.plots.bias.points import (
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import FILLS, Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, with_r
+from alliance_meta.plots.sheet.measure import GREY
 from alliance_meta.results.fit import SAME
 from alliance_meta.tables.format import format_count, format_level, format_number, format_p
 
@@ -236,4 +237,6 @@ def _shades(chart: Chart, contours: pd.DataFrame) -> None:
     for p, fill in CONTOURS.items():
         one = contours[contours["p"] == p]
         lower, upper = (chart.shown(one[name].to_numpy()) for name in ("ci_lb", "ci_ub"))
-        chart.ax.fill_betweenx(one["se"], lower, upper, color=FILLS[fill], linewidth=0, zorder=0.2)
+        chart.ax.fill_betweenx(
+            one["se"], lower, upper, facecolor=FILLS[fill], edgecolor=GREY, linewidth=0.4, zorder=0.2
+        )

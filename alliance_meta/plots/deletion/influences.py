@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from alliance_meta.errors import InputError
 from alliance_meta.plots.sheet.chart import SMALL, Axes, Chart, Drawn, charting, lettered
-from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
+from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
 from alliance_meta.plots.sheet.measure import INK, size_in_inches
 from alliance_meta.sensitivity.deletion.influences import MEASURES, Influence
 from alliance_meta.tables.format import fixed, format_count
@@ -82,14 +83,19 @@ def influence_data(result: Influence, *, title: str | None = None, show_cautions
     largest = ""
     if top is not None:
         largest = f" The largest Cook's distance, {fixed(result.cook_d[top], 2)}: {result.labels[top]}."
+    units = (
+        counted(len(result.labels))
+        if result.by == "effect"
+        else f"{format_count(len(result.labels))} values of {result.by}"
+    )
     return chart_frame(
         "influence", "Influence", rows, origin, notes=result.notes, title=title, show_cautions=show_cautions,
-        said=f"Eight measures of influence of {len(result.labels)} ({result.by}); {len(flagged)} flagged.{largest}",
+        said=f"Eight measures of influence of {units}; {len(flagged)} flagged.{largest}",
         measure="GEN", axis_label="", x_label="", level=fit.level, model_label=fit.model_label,
         key=[["dot", result.by.capitalize()], ["flagged", "Flagged as influential"], ["dashed", "Cut-off"],
              ["zero", "Nothing left out; 0 or 1"]],
         bottom=[
-            f"{format_count(len(result.labels))} ({result.by}), numbered as in tidy(); {fit.model_label}",
+            f"{units}, numbered as in tidy(); {fit.model_label}",
             f"Flagged: {listed}" if flagged else "None is flagged",
         ],
     )  # fmt: skip
@@ -146,7 +152,7 @@ def influence(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> D
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots, sensitivity
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> plots.influence(sensitivity.influence(fit)).plot_description
-    "Eight measures of influence of 16 (effect); 0 flagged. The largest Cook's distance, 0.20: Jerant et al. 2011."
+    "Eight measures of influence of 16 effects; 0 flagged. The largest Cook's distance, 0.20: Jerant et al. 2011."
     """
     frame = as_frame(result_or_frame, "influence", influence_data, data)
     wide, high = PANEL if ax is None else SMALLEST
@@ -186,11 +192,12 @@ def _panel(chart: Chart, frame: pd.DataFrame, name: str) -> None:
     for kind, mark in (("unit", "dot"), ("flagged", "flagged")):
         own = points[points["kind"] == kind]
         chart.dots(own["position"], own["value"], mark, s=size if kind == "unit" else 2.0 * size)
-    _number_points(chart, points[(points["kind"] == "flagged") & points["value"].notna()])
+    flagged = points[(points["kind"] == "flagged") & points["value"].notna()]
+    _number_points(chart, flagged, 0.5 * math.sqrt(2.0 * size) + 1.0)
 
 
-def _number_points(chart: Chart, flagged: pd.DataFrame) -> None:
-    """Write numbers beside points, but where one would stand on another."""
+def _number_points(chart: Chart, flagged: pd.DataFrame, beside: float) -> None:
+    """Write numbers so many points beside dots, but where one would stand on another."""
     (left, right), (low, high) = chart.ax.get_xlim(), chart.ax.get_ylim()
     scale = np.array([chart.size[0] / (right - left), chart.size[1] / (high - low)])
     written: list[Any] = []
@@ -202,7 +209,7 @@ def _number_points(chart: Chart, flagged: pd.DataFrame) -> None:
             text = chart.ax.annotate(
                 str(int(place[0])),
                 (float(place[0]), float(place[1])),
-                (3.0 * inward, 2.0),
+                (beside * inward, 2.0),
                 textcoords="offset points",
                 ha="left" if inward > 0 else "right",
                 fontsize=SMALL - 1,

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import dropwhile
-from typing import Any
 
 import pandas as pd
 
 from alliance_meta.plots.forests.parts import records
 from alliance_meta.plots.forests.styles import Style, style_of
-from alliance_meta.plots.sheet.measure import Axis, is_correlation, line_height, make_axis, text_width, wrap
+from alliance_meta.plots.sheet.measure import (
+    Axis,
+    is_correlation,
+    letters_notes,
+    line_height,
+    make_axis,
+    text_width,
+    wrap,
+)
 from alliance_meta.tables.format import NOT_AVAILABLE, format_interval, format_n, format_number, format_weight
 
 WIDTH = 7.2
@@ -390,7 +397,7 @@ def make_page(
     y = axis_label + 0.7 * line_height(size)
     width = layout.width - 2 * MARGIN
     below = max(DENSE.size, size - style_of(frame).below)
-    small, y = small_print(frame.attrs, width=width, size=below, y=y) if last else ((), y)
+    small, y = small_print(frame, width=width, size=below, y=y) if last else ((), y)
     footer = None
     if number is not None:
         footer = (f"Page {number[0]} of {number[1]}", y + 0.5 * line_height(size))
@@ -433,11 +440,11 @@ def _arrows(frame: pd.DataFrame, layout: Layout, y: float) -> tuple[tuple[Arrow,
 
 
 def small_print(
-    attrs: Mapping[Any, Any], *, width: float, size: float, y: float
+    frame: pd.DataFrame, *, width: float, size: float, y: float
 ) -> tuple[tuple[tuple[str, float, float], ...], float]:
     """Return (line, size, middle) of what stands under a plot, `width` inches wide, and where it ends."""
-    smaller = max(DENSE.size, size - 1)
-    texts = [(text, size) for text in attrs["bottom"]]
+    smaller, attrs = max(DENSE.size, size - 1), frame.attrs
+    texts = [(text, size) for text in (*attrs["bottom"], *letters_notes(frame))]
     if attrs["show_cautions"]:
         texts += [(f"Caution: {text}", smaller) for text in attrs["cautions"]]
     lines = []
@@ -501,13 +508,15 @@ def _blocks(kinds: Sequence[str]) -> list[list[int]]:
 
 
 def continued(frame: pd.DataFrame, rows: Sequence[int]) -> str | None:
-    """Return the heading to repeat on a page that starts inside a group."""
-    if not rows:
+    """Return the headings to repeat on a page that starts inside a group: the group, and in it the study."""
+    kinds = frame["kind"].tolist()
+    if not rows or kinds[rows[0]] not in ("study", "effect", "cluster", "subgroup"):
         return None
-    first = rows[0]
-    kinds = frame["kind"]
-    if kinds.iloc[first] not in ("study", "effect", "subgroup") or first == 0 or not frame["group"].iloc[first]:
-        return None
-    group = frame["group"].iloc[first]
-    heads = [i for i in range(first) if kinds.iloc[i] in HEADS and frame["group"].iloc[i] == group]
-    return f"{frame['label'].iloc[heads[-1]]} (continued)" if heads else None
+    heads: list[str] = []
+    for i in range(rows[0] - 1, -1, -1):
+        inside = kinds[rows[0]] == "effect" and not heads
+        if kinds[i] == "heading" or (kinds[i] == "cluster" and inside):
+            heads.insert(0, str(frame["label"].iloc[i]))
+        if kinds[i] in ("heading", "blank", "summary", "prediction"):
+            break
+    return f"{', '.join(heads)} (continued)" if heads else None

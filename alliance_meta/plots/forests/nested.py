@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import Array
+from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import listed
 from alliance_meta.errors import InputError
+from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, merge_notes
 from alliance_meta.plots.forests import parts
+from alliance_meta.plots.forests.levels import Levels, find_levels, level_rows, plural, said
 from alliance_meta.plots.forests.naming import effect_names
 from alliance_meta.plots.forests.parts import (
     Columns,
@@ -33,6 +35,7 @@ from alliance_meta.plots.forests.parts import (
     sort_values,
     summary_rows,
 )
+from alliance_meta.results.exact_correlation import ExactCorrelationResults
 from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults, study_term
 from alliance_meta.results.random_effects import RandomEffectsResults
@@ -65,14 +68,9 @@ class Nest:
     marks: Array | None
 
 
-def model_of(fit: Any) -> Any:
-    """Return the model under robust standard errors, or the model."""
-    return fit.fit if isinstance(fit, RobustResults) else fit
-
-
 def find_nest(fit: Any, nest: str | None, level: float) -> Nest:
     """Return the studies: those of the column `nest`, of the robust clusters, or of the coarsest random term."""
-    model = model_of(fit)
+    model = parts.model_of(fit)
     if nest is not None:
         clusters = read_clusters(fit.effects, nest)
     elif isinstance(fit, RobustResults):
@@ -157,17 +155,17 @@ def _first(codes: IntArray, c: int, values: list[Any]) -> Any:
 MOST_COMPONENTS = 4
 
 
-def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool) -> list[str]:
+def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool, found: Levels | None) -> list[str]:
     """Return heterogeneity, the test of moderators, how coefficients are tested, and what the diamonds are."""
     lines = [heterogeneity(fit, level, simple=simple)]
-    if not simple:
-        lines.append(f"Test of moderators: {parts.test_text(fit.QM, fit.QMdf, fit.QMp)}")
+    if not simple and found is None:
+        lines.append(parts.moderator_test(fit))
     if isinstance(fit, RobustResults):
         df = f", t({format_df(float(fit.ddf[0]))})" if simple and math.isfinite(fit.ddf[0]) else ""
         clusters = f"{format_count(fit.n_clusters)} clusters by {fit.cluster}"
         lines.append(f"Cluster-robust inference: {fit.type}, {clusters}{df}")
     text = parts.level_text(level)
-    model = model_of(fit)
+    model = parts.model_of(fit)
     if simple and isinstance(model, MultilevelResults) and any(term.n == model.k for term in model.random):
         lines.append("Prediction interval: the true effect of a new row (outcome, rater, time) in a new study")
     if groups.marks is not None:
@@ -182,11 +180,13 @@ def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool) 
 
 def heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
     """Return the heterogeneity of the model behind a fit in one line."""
-    model = model_of(fit)
+    model = parts.model_of(fit)
     if isinstance(model, RandomEffectsResults):
         return parts.heterogeneity(model, level, simple=simple)
     name = "Heterogeneity" if simple else "Residual heterogeneity"
     found = []
+    if isinstance(model, ExactCorrelationResults):
+        found.append(f"τ = {parts.tau_text(model.confint_tau2(level=level))} (z scale; profile likelihood)")
     if hasattr(model, "QEp") and not math.isnan(model.QE):
         found.append(f"Q({format_df(model.QEdf)}) = {format_number(model.QE)}, {format_p(model.QEp, name='p')}")
     scale = parts.SCALES.get(fit.effects.measure, "scale of the effects")
@@ -209,6 +209,8 @@ def _range(values: Array, write: Callable[[float], str]) -> str:
 
 def _spread(model: Any) -> str:
     """Return the standard deviations of true effects, by level."""
+    if isinstance(model, ExactCorrelationResults):
+        return ""
     if isinstance(model, LocationScaleResults):
         return f"τ = {_range(model.tau, format_number)}"
     if isinstance(model, RVEResults):
@@ -260,31 +262,90 @@ def nested_data(
     nest: str | None,
     title: str | None,
     show_cautions: bool,
+    by: str | None,
+    tau2: SharedTau2,
 ) -> pd.DataFrame:
     """Return the frame of `forest_data` for dependent effects."""
     used = fit.level if level is None else level
     check_level(used)
     shown, dots = chosen(fit.effects, columns, rob)
-    groups = find_nest(fit, nest, used)
+    studies = find_nest(fit, nest, used)
+    found = None if by is None else find_levels(fit, by, tau2)
+    groups = studies if found is None else _by_level(studies, found)
     drawn, notes = sort_nest(fit, groups, order)
     rows = effect_rows(fit, used, shown, dots)
-    end = summary_rows(fit, used, _total(rows, groups)) if parts.single_mean(fit) else []
+    end = summary_rows(fit, used, _total(rows, studies)) if parts.single_mean(fit) else []
     simple = bool(end)
     fitted = {} if simple or fitted_levels(fit)[0] is not None else _fitted(fit, used)
     texts = _texts(fit, label)
     names, lettered = _names(fit, groups, texts)
-    notes = [*notes, *lettered]
     own = [column_key(name) for name in shown] + [dot_key(name, shown) for name in dots]
-    body = _body(fit.effects.measure, rows, (names, texts), groups, drawn, fitted, own)
-    effects = f"{fit.k} effect{'s' if fit.k != 1 else ''}"
-    studies = f"{groups.clusters.n} {'study' if groups.clusters.n == 1 else 'studies'}"
-    what = f"{effects} in {studies} with intervals at {parts.level_text(used)}"
+
+    def body(members: Sequence[int], group: str) -> list[dict[str, Any]]:
+        """Return the rows of some effects, under the level of that name."""
+        some = set(members)
+        there = [one for one in drawn if one[1][0] in some]
+        return _body(fit.effects.measure, rows, (names, texts), groups, there, fitted, own, group)
+
+    text = parts.description(
+        fit, f"{_counted(fit.k, studies.clusters.n)} with intervals at {parts.level_text(used)}", end
+    )
+    lines = bottom(fit, groups, used, simple=simple, beside=bool(fitted), found=found)
+    more: tuple[Note, ...] = ()
+    if found is None:
+        made = [*body(range(fit.k), ""), {"kind": "blank"}, *(end or _levels(fit, used))]
+    else:
+        made = _under_levels(fit, found, studies, body, used)
+        text = f"{text} {said(found, fit.effects.measure, made)}"
+        twice = _twice(studies, found)
+        more = merge_notes(found.notes, twice)
+        lines = [*lines, found.test(), *(note.message.partition(": ")[0] for note in twice)]
+        made = [*made, *end] if end else made[:-1]
     return fit_frame(
-        fit, [*body, *(end or _levels(fit, used))], level=used, title=title, show_cautions=show_cautions,
-        columns=shown, rob=dots, order=order, notes=merge_notes(fit.notes, notes, _negative(rows)),
-        bottom=bottom(fit, groups, used, simple=simple, beside=bool(fitted)),
-        pooled=float(fit.beta[0]) if simple else None, description=parts.description(fit, what, end),
+        fit, made, level=used, title=title, show_cautions=show_cautions, columns=shown, rob=dots, order=order,
+        notes=merge_notes(fit.notes, notes, lettered, more, _negative(rows)), bottom=lines, description=text,
+        pooled=float(fit.beta[0]) if simple else None, by=by, tau2=None if by is None else tau2,
     )  # fmt: skip
+
+
+def _under_levels(fit: Dependent, found: Levels, studies: Nest, body: Any, level: float) -> list[dict[str, Any]]:
+    """Return the rows of every level, each with what its mean rests on."""
+    codes = studies.clusters.codes
+    left = np.setdiff1d(np.arange(fit.k), np.concatenate(list(found.rows.values())))
+
+    def counted(index: AnyArray) -> str:
+        """Say how many effects of how many studies these are."""
+        return _counted(len(index), np.unique(codes[index]).size)
+
+    return level_rows(found, fit.effects.measure, level, body, counted, left.tolist())
+
+
+def _counted(effects: int, studies: int) -> str:
+    several = f"{plural(effects, 'effect')} in {plural(studies, 'study', 'studies')}"
+    return several if effects != studies else plural(studies, "study", "studies")
+
+
+def _by_level(groups: Nest, found: Levels) -> Nest:
+    """Return studies apart for each level, without the mean true effect of a study, which is of all levels."""
+    level = np.full(groups.clusters.codes.size, len(found.rows))
+    for at, index in enumerate(found.rows.values()):
+        level[index] = at
+    codes, seen = pd.factorize(groups.clusters.codes * (len(found.rows) + 1) + level)
+    labels = [groups.clusters.labels[int(one) // (len(found.rows) + 1)] for one in seen]
+    return Nest(_given(groups.clusters.name, codes, labels), None)
+
+
+def _twice(groups: Nest, found: Levels) -> list[Note]:
+    """Return a note on studies with effects at several levels, which stand under each."""
+    at = [np.unique(groups.clusters.codes[index]) for index in found.rows.values()]
+    counts = np.bincount(np.concatenate(at), minlength=groups.clusters.n)
+    several = np.flatnonzero(counts > 1)
+    if not several.size:
+        return []
+    which = f"have effects at several levels of {found.by} and stand under each"
+    which = which.replace("have", "has").replace("stand", "stands") if several.size == 1 else which
+    words = f"{plural(several.size, 'study', 'studies')} {which}"
+    return [Note("forest-levels", f"{words}: {groups.clusters.named(several)}.")]
 
 
 def _negative(rows: Sequence[dict[str, Any]]) -> list[Note]:
@@ -324,6 +385,7 @@ def _body(
     drawn: Drawn,
     fitted: dict[int, dict[str, float]],
     own: Sequence[str],
+    level: str,
 ) -> list[dict[str, Any]]:
     """Return a row for each study and its effects; a study with one effect is one row."""
     names, texts = called
@@ -334,7 +396,7 @@ def _body(
         if len(members) == 1:
             what = f"{study}: {texts[members[0]]}" if texts[members[0]] else study
             beside = fitted.get(members[0]) or ({} if mark is None else dict(zip(_FIT, mark, strict=True)))
-            body.append({**rows[members[0]], "label": what, **beside})
+            body.append({**rows[members[0]], "label": what, "group": level, **beside})
             continue
         mine = [rows[i] for i in members]
         shared = {name: mine[0][name] for name in ("ni", *own) if all(row[name] == mine[0][name] for row in mine)}
@@ -349,7 +411,7 @@ def _body(
         for i, row in zip(members, mine, strict=True):
             kept = {name: value for name, value in row.items() if name not in shared}
             body.append({**kept, "kind": "effect", "label": names[i], "group": study, **fitted.get(i, {})})
-    return [*body, {"kind": "blank"}]
+    return body
 
 
 def _fitted(fit: Dependent, level: float) -> dict[int, dict[str, float]]:
@@ -363,7 +425,7 @@ def _levels(fit: Dependent, level: float) -> list[dict[str, Any]]:
     name, levels = fitted_levels(fit)
     if name is None:
         return []
-    return fitted_rows(fit, [], [], name, levels, grouped=False, level=level)[1:]
+    return fitted_rows(fit, [], [], name, levels, level=level)[1:]
 
 
 def _total(rows: Sequence[dict[str, Any]], groups: Nest) -> float | None:

@@ -13,9 +13,11 @@ import pandas as pd
 
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
-from alliance_meta.models.subgroups import SharedTau2, subgroups
+from alliance_meta.models.subgroups import predict_levels
 from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
+from alliance_meta.plots.sheet.scripts import JOINERS
+from alliance_meta.results.robust import RobustResults
 from alliance_meta.tables.format import (
     brief,
     format_df,
@@ -29,6 +31,7 @@ from alliance_meta.tables.format import (
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
+    from alliance_meta.results.coefficients import Interval
     from alliance_meta.results.random_effects import RandomEffectsResults
 
 AXIS_LABELS = {
@@ -82,14 +85,6 @@ def effect_text(measure: str, row: Mapping[str, Any]) -> str:
     return format_estimate(*(row.get(name, math.nan) for name in names), leading_zero=not is_correlation(measure))
 
 
-def bottom(fit: RandomEffectsResults, level: float, *, simple: bool) -> list[str]:
-    """Return heterogeneity and, with moderators, their test."""
-    lines = [heterogeneity(fit, level, simple=simple)]
-    if not simple:
-        lines.append(f"Test of moderators: {test_text(fit.QM, fit.QMdf, fit.QMp)}")
-    return lines
-
-
 def heterogeneity(fit: RandomEffectsResults, level: float, *, simple: bool) -> str:
     """Return Q, tau with its interval, and I2 in one line."""
     if fit.QEdf < 1:
@@ -98,15 +93,20 @@ def heterogeneity(fit: RandomEffectsResults, level: float, *, simple: bool) -> s
     parts = [f"Q({fit.QEdf}) = {format_number(fit.QE)}, {format_p(fit.QEp, name='p')}"]
     if fit.method != "EE":
         scale = SCALES.get(fit.effects.measure, "scale of the effects")
-        parts.append(f"τ = {_tau(fit, level)} ({scale})")
+        parts.append(f"τ = {tau_text(fit.confint_tau2(kind='QP', level=level))} ({scale})")
     parts.append(f"I² = {format_percent(fit.I2)}")
     return f"{'Heterogeneity' if simple else 'Residual heterogeneity'}: {'; '.join(parts)}"
 
 
-def _tau(fit: RandomEffectsResults, level: float) -> str:
-    interval = fit.confint_tau2(kind="QP", level=level)
-    lb, ub = (math.sqrt(bound) if bound >= 0 else math.nan for bound in (interval.lb, interval.ub))
-    return format_estimate(math.sqrt(fit.tau2), lb, ub, leading_zero=True)
+def tau_text(tau2: Interval) -> str:
+    """Return tau with its interval, of those of tau2."""
+    lb, ub = (math.sqrt(bound) if bound >= 0 else math.nan for bound in (tau2.lb, tau2.ub))
+    return format_estimate(math.sqrt(tau2.estimate), lb, ub, leading_zero=True)
+
+
+def moderator_test(fit: Any) -> str:
+    """Return the test of all moderators of a fit."""
+    return f"Test of moderators: {test_text(fit.QM, fit.QMdf, fit.QMp)}"
 
 
 def test_text(stat: float, df: Any, pval: float) -> str:
@@ -265,7 +265,8 @@ def as_text(value: Any) -> str:
     """Return one line of printable text; None and NaN are empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return "".join(character for character in " ".join(str(value).split()) if character.isprintable())
+    words = " ".join(str(value).split())
+    return "".join(character for character in words if character.isprintable() or character in JOINERS)
 
 
 MOST_COLUMNS = 3
@@ -375,6 +376,11 @@ def summary_rows(fit: Any, level: float, ni: float | None, label: str | None = N
     return [mean, new]
 
 
+def model_of(fit: Any) -> Any:
+    """Return the model under robust standard errors, or the model."""
+    return fit.fit if isinstance(fit, RobustResults) else fit
+
+
 def single_mean(fit: Any) -> bool:
     """Return whether the model is a single mean."""
     return bool(fit.p == 1 and fit.design.has_intercept)
@@ -433,7 +439,7 @@ def fit_frame(
         "axis_label": axis_label(effects.measure),
         "estimate_header": estimate_header(effects.measure, level),
         "level": level,
-        "model_label": fit.model_label,
+        "model_label": getattr(fit, "model_label", fit.called),
         "cautions": list(origin.cautions),
         "show_cautions": show_cautions,
         "synthetic": origin.synthetic,
@@ -478,60 +484,6 @@ def missing_last(items: list[int], values: Sequence[Any], reverse: bool) -> list
     return sorted(present, key=lambda i: values[i], reverse=reverse) + [i for i in items if values[i] is None]
 
 
-NOT_CODED = "not coded"
-
-
-def subgroup_rows(
-    fit: RandomEffectsResults,
-    studies: Sequence[dict[str, Any]],
-    positions: Sequence[int],
-    *,
-    by: str,
-    tau2: SharedTau2,
-    level: float,
-) -> tuple[list[dict[str, Any]], str, tuple[Note, ...]]:
-    """Return heading, studies and diamond of each level of `by`, and the test between them, and notes."""
-    known = [str(name) for name in fit.effects.moderators.columns]
-    if by not in known:
-        raise InputError(f"by: no column {by!r}{did_you_mean(by, known)} Columns: {', '.join(known) or 'none'}")
-    groups = subgroups(fit, by=by, tau2=tau2)
-    body: list[dict[str, Any]] = []
-    placed: set[int] = set()
-    for name in groups.levels:
-        members = {int(i) for i in groups.rows[name]}
-        placed |= members
-        body += _group(str(name), [studies[i] for i in positions if i in members])
-        body += [
-            _subtotal(groups.fits[name], str(name), len(members), level, own_tau2=tau2 == "separate"),
-            {"kind": "blank"},
-        ]
-    left = [studies[i] for i in positions if i not in placed]
-    if left:
-        body += [*_group(NOT_CODED, left), {"kind": "blank"}]
-    test = test_text(groups.QM, groups.QMdf, groups.QMp)
-    how = "a separate τ² in each subgroup" if tau2 == "separate" else "a common τ² for all subgroups"
-    return body, f"Test for subgroup differences: {test}; {how}", groups.notes
-
-
-def _group(name: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of one level under a heading; what the levels are of stands over the studies."""
-    return [{"kind": "heading", "label": name, "group": name}, *({**row, "group": name} for row in rows)]
-
-
-def _subtotal(fit: RandomEffectsResults, name: str, k: int, level: float, *, own_tau2: bool) -> dict[str, Any]:
-    """Return the diamond's row, from two studies on; one study is its own summary and gets none."""
-    row: dict[str, Any] = {"kind": "subgroup", "group": name}
-    if k < 2:
-        return {**row, "label": f"Subtotal (k = {k}): no summary"}
-    predicted = fit.predict(level=level).iloc[0]
-    values = (predicted[bound] for bound in ("pred", "ci_lb", "ci_ub"))
-    return {
-        **row,
-        "label": f"Subtotal (k = {k}, I² = {format_percent(fit.I2)})" if own_tau2 else f"Subtotal (k = {k})",
-        **estimate(fit.effects.measure, *values),
-    }
-
-
 def fitted_levels(fit: Any) -> tuple[str | None, tuple[str, ...]]:
     """Return the model's one categorical moderator with its levels; (None, ()) for any other model."""
     variables = fit.design.variables
@@ -550,26 +502,16 @@ def fitted_rows(
     name: str,
     levels: Sequence[str],
     *,
-    grouped: bool,
     level: float,
 ) -> list[dict[str, Any]]:
-    """Return the studies and the model's mean for each level, under its group or in a block of its own."""
+    """Return the studies and, in a block of its own, the model's mean for each level."""
     coded = [cell(value) for value in fit.effects.moderators[name]]
-    predicted = fit.predict(pd.DataFrame({name: list(levels)}), level=level)
-    fitted = {}
+    predicted = predict_levels(fit, name, levels, by=name, level=level)
+    fitted = []
     for i, value in enumerate(levels):
         row = predicted.iloc[i]
         values = (row[bound] for bound in ("pred", "ci_lb", "ci_ub"))
-        fitted[value] = {
-            "kind": "fitted",
-            "label": f"Fitted mean: {value} (k = {coded.count(value)})",
-            **estimate(fit.effects.measure, *values),
-        }
-    if not grouped:
-        heading = {"kind": "heading", "label": f"Model {fit.design.formula} ({fit.model_label})"}
-        return [*(studies[i] for i in positions), {"kind": "blank"}, heading, *fitted.values()]
-    body: list[dict[str, Any]] = []
-    for value in levels:
-        body += _group(value, [studies[i] for i in positions if coded[i] == value])
-        body += [{**fitted[value], "group": value}, {"kind": "blank"}]
-    return body[:-1]
+        label = f"Fitted mean: {value} (k = {coded.count(value)})"
+        fitted.append({"kind": "fitted", "label": label, **estimate(fit.effects.measure, *values)})
+    heading = {"kind": "heading", "label": f"Model {fit.design.formula} ({fit.model_label})"}
+    return [*(studies[i] for i in positions), {"kind": "blank"}, heading, *fitted]

@@ -33,6 +33,7 @@ from alliance_meta.plots.forests.layout import (
     make_page,
     split_pages,
 )
+from alliance_meta.plots.forests.pages import page_said
 from alliance_meta.plots.forests.parts import check_frame, records
 from alliance_meta.plots.forests.styles import KNOWN, Directions, LayoutName, Prediction, style_of, styled
 from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
@@ -575,6 +576,7 @@ def forest_pages(
         figure = _figure(frame, plan, page, smallest_effect)
         if number is not None:
             figure.plot_title = f"{figure.plot_title}, page {i} of {total}"
+            figure.plot_description = page_said(frame, rows, number)
         figures.append(figure)
     return Pages(figures)
 
@@ -606,6 +608,7 @@ def _figure(frame: pd.DataFrame, layout: Layout, page: Page, smallest_effect: fl
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     set_inches(ax, layout.width, page.height)
     draw_page(ax, frame, layout, page, smallest_effect=smallest_effect)
+    figure.drawn = (layout, page)
     return figure
 
 

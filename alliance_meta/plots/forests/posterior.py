@@ -1,4 +1,4 @@
-"""The forest plot of a posterior: each study as it was found, and what all studies together make of it."""
+"""The forest plots of a posterior and of an average of models: each study as found, and what all make of it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.bayes.averaged.averages import Averaged
+from alliance_meta.bayes.exact.correlation import BayesianCorrelationResults
 from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
 from alliance_meta.bayes.marginals import KINDS
 from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.results import SampledPosterior
+from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, check_level, merge_notes
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.forests.parts import (
@@ -28,9 +31,15 @@ from alliance_meta.plots.forests.parts import (
     summary_rows,
 )
 from alliance_meta.plots.sheet.measure import is_correlation
-from alliance_meta.tables.format import format_estimate, format_interval, format_level
+from alliance_meta.tables.format import (
+    format_bayes_factor,
+    format_estimate,
+    format_interval,
+    format_level,
+    format_p,
+)
 
-Posterior = BayesianResults | BayesianMultilevelResults | SampledPosterior
+Posterior = BayesianResults | BayesianMultilevelResults | BayesianCorrelationResults | SampledPosterior
 
 
 def posterior_data(
@@ -62,14 +71,75 @@ def posterior_data(
         end = summary_rows(fit, used, total, f"Mean effect (posterior, {format_level(used)} credible)")
         body = [*plain, {"kind": "blank"}, *end]
     else:
-        name, levels = (None, ()) if isinstance(fit, SampledPosterior) else fitted_levels(fit)
-        body = plain if name is None else fitted_rows(fit, studies, positions, name, levels, grouped=False, level=used)
+        name, levels = fitted_levels(fit)
+        body = plain if name is None else fitted_rows(fit, studies, positions, name, levels, level=used)
     return fit_frame(
         fit, body, level=used, title=title, show_cautions=show_cautions, columns=shown, rob={}, order=order,
         notes=merge_notes(fit.notes, notes, _unweighted(fit)), bottom=_bottom(fit, used, shrunken=own is not None),
         pooled=end[0]["yi"] if end else None, shrunken=own is not None,
         description=_description(fit, end, used, shrunken=own is not None),
     )  # fmt: skip
+
+
+def averaged_data(
+    fit: Averaged,
+    *,
+    columns: Columns | None,
+    order: Order,
+    level: float | None,
+    title: str | None,
+    show_cautions: bool,
+) -> pd.DataFrame:
+    """Return the frame of `forest_data` for an average of models: the mean if there is an effect, and over all."""
+    used = fit.level if level is None else level
+    check_level(used)
+    if "mu" not in fit.parameters:
+        raise InputError("no model of this average has an effect: there is no mean to draw")
+    shown, _ = chosen(fit.effects, columns, ())
+    positions, notes = sort_rows(fit, order)
+    studies = effect_rows(fit, used, shown, {})
+    ni = fit.effects.ni
+    total = None if ni is None or len(set(fit.effects.study_id)) < fit.effects.k else float(ni.sum())
+    mean, *new = summary_rows(fit, used, total, f"Averaged over all models ({format_level(used)} credible)")
+    table = fit.tidy(level=used)
+    present = float(table["p_incl"].loc["mu"])
+    given = []
+    if 0 < present < 1:
+        row = fit.tidy(conditional=True, level=used).loc["mu", ["median", "ci_lb", "ci_ub"]]
+        label = f"If there is an effect (P {_chance(present)})"
+        given = [{"kind": "summary", "label": label, **parts.estimate(fit.effects.measure, *row)}]
+    end = [*given, mean, *new]
+    text = described(
+        f"Forest plot of {fit.effects.k} effects with confidence intervals at {format_level(used)}, under them "
+        f"{fit.called}.",
+        fit.effects.provenance.synthetic,
+    )
+    said = [f"{row['label']}: {parts.effect_text(fit.effects.measure, row)}." for row in [*given, mean]]
+    return fit_frame(
+        fit, [*(studies[i] for i in positions), {"kind": "blank"}, *end], level=used, title=title,
+        show_cautions=show_cautions, columns=shown, rob={}, order=order, notes=merge_notes(fit.notes, notes),
+        bottom=_evidence(fit, table, used), pooled=mean["yi"], description=" ".join([text, *said]),
+    )  # fmt: skip
+
+
+def _evidence(fit: Averaged, table: pd.DataFrame, level: float) -> list[str]:
+    """Return tau, and how probable each component is after the data."""
+    tau = _spread(table, "tau") if "tau" in fit.parameters else "0 in every model"
+    scale = parts.SCALES.get(fit.effects.measure, "scale of the effects")
+    each = [
+        f"{row['component']} {_chance(row['posterior']).removeprefix('= ')} (BF {format_bayes_factor(row['bf10'])})"
+        for row in fit.inclusion.reset_index().to_dict("records")
+    ]
+    return [
+        f"τ = {tau} ({scale}; averaged posterior median, {format_level(level)} credible, {KINDS[fit.interval]})",
+        f"Posterior probability, and Bayes factor for it: {', '.join(each)}",
+        "Squares: each study as published, of one size. Diamonds: posterior medians with credible intervals",
+    ]
+
+
+def _chance(value: float) -> str:
+    """Return a probability with its sign, never certain by rounding."""
+    return "> .999" if 0.9995 <= value < 1 else format_p(value, name="p").removeprefix("p ")
 
 
 def _own(fit: Posterior, level: float) -> Array | None:
@@ -91,16 +161,18 @@ def _bottom(fit: Posterior, level: float, *, shrunken: bool) -> list[str]:
     lines.append(f"Priors: {_priors(fit)}")
     if shrunken:
         lines.append(f"Squares: each study by itself. Circles: what all studies together make of it ({interval})")
-    return [*_refusal(fit), *lines]
+    return [*refusal(fit), *lines]
 
 
 def _priors(fit: Posterior) -> str:
     if isinstance(fit, SampledPosterior):
         return "; ".join(f"{name} ~ {prior}" for name, prior in fit.made.priors.items())
+    if isinstance(fit, BayesianCorrelationResults):
+        return f"mu ~ {fit.mu_prior}; tau ~ {fit.tau_prior}"
     return str(fit.priors)
 
 
-def _refusal(fit: Posterior) -> list[str]:
+def refusal(fit: Any) -> list[str]:
     """Say first what makes draws unusable."""
     if not isinstance(fit, SampledPosterior) or fit.converged:
         return []
@@ -116,7 +188,7 @@ def _description(fit: Posterior, end: Sequence[dict[str, Any]], level: float, *,
     what = f"Forest plot of {fit.k} effects with confidence intervals at {format_level(level)}"
     what += ", and below each the posterior of its true effect." if shrunken else "."
     text = described(what, fit.effects.provenance.synthetic)
-    if not end:
+    if not end and not isinstance(fit, BayesianCorrelationResults):
         return f"{text} Bayesian model with the moderators {fit.design.formula}."
     measure, (mean, new) = fit.effects.measure, end
     zero = not is_correlation(measure)
@@ -129,4 +201,4 @@ def _description(fit: Posterior, end: Sequence[dict[str, Any]], level: float, *,
 def _unweighted(fit: Posterior) -> list[Note]:
     if isinstance(fit, BayesianResults):
         return []
-    return [Note("forest-weights", "Squares are of one size: rows of a multilevel posterior have no weights.")]
+    return [Note("forest-weights", f"Squares are of one size: effects have no weights in {fit.called}.")]

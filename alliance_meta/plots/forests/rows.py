@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from alliance_meta.bayes.averaged.averages import Averaged
 from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import Note, check_level, check_option, merge_notes
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.forests.further import Summaries, with_further
-from alliance_meta.plots.forests.nested import Dependent, nested_data
+from alliance_meta.plots.forests.levels import Levels, find_levels, level_rows, said
+from alliance_meta.plots.forests.nested import Dependent, heterogeneity, nested_data
 from alliance_meta.plots.forests.parts import (
     Columns,
     Order,
@@ -21,25 +23,29 @@ from alliance_meta.plots.forests.parts import (
     fit_frame,
     fitted_levels,
     fitted_rows,
-    single_mean,
     sort_rows,
-    subgroup_rows,
     summary_rows,
 )
-from alliance_meta.plots.forests.posterior import Posterior, posterior_data
-from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
+from alliance_meta.plots.forests.posterior import Posterior, averaged_data, posterior_data
+from alliance_meta.result import Result
+from alliance_meta.results.exact_correlation import ExactCorrelationResults
+from alliance_meta.results.location_scale import LocationScaleResults
+from alliance_meta.results.random_effects import RandomEffectsResults
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
 
+# Models in which each row is a study of its own.
+Single = RandomEffectsResults | LocationScaleResults | ExactCorrelationResults
+
 
 def forest_data(
-    fit: RandomEffectsResults | Dependent | Posterior,
+    fit: Single | Dependent | Posterior | Averaged,
     *,
     columns: Columns | None = (),
     order: Order = "given",
     by: str | None = None,
-    tau2: SharedTau2 = "separate",
+    tau2: SharedTau2 = "common",
     level: float | None = None,
     rob: Columns | None = (),
     label: str | None = None,
@@ -53,11 +59,11 @@ def forest_data(
 
     Parameters
     ----------
-    fit : RandomEffectsResults, MultilevelResults, RobustResults, RVEResults, or a posterior: BayesianResults, \
-BayesianMultilevelResults, SampledPosterior
-        A fitted model. With moderators there is no single mean: the frame then holds fitted values, one per
-        level where the model has one categorical moderator, else one beside each study. Models of dependent effects
-        have a row for each study and under it one for each of its effects.
+    fit : a fitted model
+        Of any class. With moderators there is no single mean: the frame then holds fitted values, one per level where
+        the model has one categorical moderator, else one beside each study. Models of dependent effects have a row for
+        each study and under it one for each of its effects. An average of models (`bayes.robma`, `bayes.average`) has
+        two means: if there is an effect, and over all models.
     columns : sequence of str or mapping, optional
         Up to three moderators to show beside the labels; a mapping gives their headers.
     order : str or sequence of str
@@ -65,9 +71,13 @@ BayesianMultilevelResults, SampledPosterior
         first), a moderator, or several of these, e.g. ``("rater", "effect")``. A minus in front reverses.
         Rows without the value come last and are counted in a note.
     by : str, optional
-        Moderator whose levels get a heading and a diamond each.
-    tau2 : {"separate", "common"}
-        Whether each subgroup has its own between-study variance.
+        Moderator whose levels get a heading and a diamond each. The diamonds are the level means of one model: that
+        of `fit`, with the same random terms, covariances and robust inference, and a mean for each level. The line
+        under the plot is the test of that model that the means are equal. The diamond at the end stays that of `fit`.
+        A study with effects at two levels stands under both.
+    tau2 : {"common", "separate"}
+        Whether the levels of `by` share one between-study variance, or each is fitted by itself, as in `subgroups`;
+        of dependent effects only ``common``: `models.sce` has separate ones.
     level : float, optional
         Confidence level of every interval; the model's by default.
     rob : sequence of str or mapping, optional
@@ -129,62 +139,132 @@ BayesianMultilevelResults, SampledPosterior
         )  # fmt: skip
         return with_further(frame, fit, summaries, shrunken=shrunken)
     if isinstance(fit, Dependent):
-        if by is not None:
-            raise InputError("by: a forest plot of dependent effects is grouped by study; put the moderator into mods")
         return nested_data(
             fit, columns=columns, order=order, level=level, rob=rob, label=label, nest=nest, title=title,
-            show_cautions=show_cautions,
+            show_cautions=show_cautions, by=by, tau2=tau2,
         )  # fmt: skip
-    if isinstance(fit, Posterior):
+    if isinstance(fit, Posterior | Averaged):
         if by is not None or rob or label is not None or nest is not None:
             raise InputError("by, rob, label and nest are not for a posterior; order, columns and level are")
+        if isinstance(fit, Averaged):
+            return averaged_data(
+                fit, columns=columns, order=order, level=level, title=title, show_cautions=show_cautions
+            )
         return posterior_data(fit, columns=columns, order=order, level=level, title=title, show_cautions=show_cautions)
-    check_fit(fit, "a forest plot")
+    if not isinstance(fit, Single):
+        raise _no_fit(fit)
     if label is not None or nest is not None:
         raise InputError("label and nest are for models of dependent effects, in which a study has several rows")
+    check_option("tau2", tau2, SharedTau2)
+    return _of_studies(
+        fit, columns=columns, order=order, by=by, tau2=tau2, level=level, rob=rob, title=title,
+        show_cautions=show_cautions,
+    )  # fmt: skip
+
+
+def _of_studies(
+    fit: Single,
+    *,
+    columns: Columns | None,
+    order: Order,
+    by: str | None,
+    tau2: SharedTau2,
+    level: float | None,
+    rob: Columns | None,
+    title: str | None,
+    show_cautions: bool,
+) -> pd.DataFrame:
+    """Return the frame of a model in which each row is a study."""
     used = fit.level if level is None else level
     check_level(used)
-    check_option("tau2", tau2, SharedTau2)
     effects = fit.effects
     shown, dots = chosen(effects, columns, rob)
     positions, notes = sort_rows(fit, order)
     studies = effect_rows(fit, used, shown, dots)
-    end = summary_rows(fit, used, _total(effects, positions)) if single_mean(fit) else []
-    extra: list[str] = []
-    more: tuple[Note, ...] = ()
-    if not end:
-        body, extra = _moderated_body(fit, studies, positions, by, used)
-    elif by is None:
+    end, lines = _mean(fit, used, _total(effects, positions), by)
+    more = _unweighted(fit)
+    noun = "study" if fit.k == 1 else "effects" if len(set(effects.study_id)) < fit.k else "studies"
+    text = parts.description(fit, f"{fit.k} {noun} with confidence intervals at {parts.level_text(used)}", end)
+    if by is not None:
+        found = find_levels(fit, by, tau2)
+        made = _by_level(found, fit.effects.measure, studies, positions, used)
+        text, more = f"{text} {said(found, effects.measure, made)}", (*more, *found.notes)
+        lines = [*lines, found.test()]
+        body = [*made, *end] if end else made[:-1]
+    elif end:
         body = [*(studies[i] for i in positions), {"kind": "blank"}, *end]
     else:
-        body, line, more = subgroup_rows(fit, studies, positions, by=by, tau2=tau2, level=used)
-        body, extra = [*body, *end], [line]
-    noun = "study" if fit.k == 1 else "effects" if len(set(effects.study_id)) < fit.k else "studies"
-    what = f"{fit.k} {noun} with confidence intervals at {parts.level_text(used)}"
+        body, extra = _moderated_body(fit, studies, positions, used)
+        lines = [*lines, *extra]
     return fit_frame(
         fit, body, level=used, title=title, show_cautions=show_cautions, columns=shown, rob=dots, order=order,
-        notes=merge_notes(fit.notes, notes, more), bottom=[*parts.bottom(fit, used, simple=bool(end)), *extra],
-        pooled=float(fit.beta[0]) if end else None, description=parts.description(fit, what, end), by=by,
-        tau2=tau2 if by is not None else None,
+        notes=merge_notes(fit.notes, notes, more), bottom=lines, pooled=float(fit.beta[0]) if end else None,
+        description=text, by=by, tau2=tau2 if by is not None else None,
     )  # fmt: skip
 
 
+# Results that have a drawing of their own.
+DRAWN_BY = {
+    **{"ModeratorTable": "moderators", "SubgroupResults": "means", "MarginalMeans": "means", "Battery": "battery"},
+    **{"BiasPanel": "bias_panel", "RhoGrid": "rho_grid", "DependenceComparison": "dependence"},
+}
+
+
+def _no_fit(given: object) -> InputError:
+    """Return the error that says what draws this, or what to do first."""
+    name = type(given).__name__
+    own = next((DRAWN_BY[one.__name__] for one in type(given).__mro__ if one.__name__ in DRAWN_BY), None)
+    mend = "it has no mean with an interval" if isinstance(given, Result) else "call .fit() first"
+    return InputError(f"a forest plot needs a fitted model, not {name}; {f'plots.{own} draws it' if own else mend}")
+
+
+def _unweighted(fit: Single) -> tuple[Note, ...]:
+    if not isinstance(fit, ExactCorrelationResults):
+        return ()
+    return (Note("forest-weights", "Squares are of one size: the exact density of r gives effects no weights."),)
+
+
+def _mean(fit: Single, level: float, total: float | None, by: str | None) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of the single mean, if the model has one, and the lines on heterogeneity."""
+    if isinstance(fit, ExactCorrelationResults) and fit.effects.measure != "ZCOR":
+        raise InputError("a forest of the exact density of r is drawn on Fisher's z; fit escalc(..., measure='ZCOR')")
+    simple = parts.single_mean(fit)
+    lines = [heterogeneity(fit, level, simple=simple)]
+    if not simple:
+        tested = by is None and not isinstance(fit, ExactCorrelationResults)
+        return [], [*lines, *([parts.moderator_test(fit)] if tested else [])]
+    end = summary_rows(fit, level, total)
+    if isinstance(fit, LocationScaleResults) and fit.scale_design.formula != "1":
+        end = end[:1]
+        lines.append(f"No single prediction interval: τ² differs by {fit.scale_design.formula}")
+    return end, lines
+
+
+def _by_level(
+    found: Levels, measure: str, studies: list[dict[str, Any]], positions: Sequence[int], level: float
+) -> list[dict[str, Any]]:
+    """Return the studies under their levels, each level with its mean."""
+    place = {i: at for at, i in enumerate(positions)}
+
+    def body(members: Sequence[int], group: str) -> list[dict[str, Any]]:
+        """Return the rows of some studies, in the order chosen."""
+        return [{**studies[i], "group": group} for i in sorted(members, key=place.__getitem__)]
+
+    placed = {int(i) for index in found.rows.values() for i in index}
+    left = [i for i in positions if i not in placed]
+    return level_rows(found, measure, level, body, lambda index: f"k = {len(index)}", left)
+
+
 def _moderated_body(
-    fit: RandomEffectsResults,
+    fit: Single,
     studies: list[dict[str, Any]],
     positions: Sequence[int],
-    by: str | None,
     level: float,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the rows of a meta-regression: fitted values by level, or one beside each study."""
     name, levels = fitted_levels(fit)
-    if by is not None and by != name:
-        raise InputError(
-            f"by={by!r}: subgroups are drawn for a model without moderators, or by the one categorical "
-            f"moderator of the model; this fit has mods={fit.design.formula!r}"
-        )
     if name is not None:
-        return fitted_rows(fit, studies, positions, name, levels, grouped=by is not None, level=level), []
+        return fitted_rows(fit, studies, positions, name, levels, level=level), []
     predicted = fit.predict(level=level)
     body = []
     for i in positions:

@@ -13,7 +13,7 @@ from alliance_meta._typing import Array
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import CI_BAND, Axes, Chart, Drawn, charting, plain
+from alliance_meta.plots.sheet.chart import CI_BAND, EDGES, Axes, Chart, Drawn, charting, plain
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.measure import PREDICTION, SUMMARY
 from alliance_meta.sensitivity.outliers.gosh import Gosh
@@ -195,6 +195,6 @@ def _beside(chart: Chart, shares: pd.DataFrame) -> None:
     chart.limits("x", 0.0, 1.05 * max(float(shares["share"].max()), 1e-12))
     height = (shares["I2_ub"] - shares["I2_lb"]).to_numpy()
     chart.ax.barh(shares["I2_lb"].to_numpy(), shares["share"].to_numpy(), height, align="edge", color=CI_BAND,
-                  edgecolor="white", linewidth=0.5, zorder=0.7)  # fmt: skip
+                  edgecolor=EDGES["bar"], linewidth=0.5, zorder=0.7)  # fmt: skip
     chart.ax.tick_params(labelleft=False)
     chart.no_axis("x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from alliance_meta.tables.document import shortened
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_NAMED, LONGEST = 15, 30
+# A name is cut only where the whole has no room.
+MOST_NAMED, LONGEST = 15, (50, 30)
 GAP = 0.06
 
 
@@ -40,11 +42,12 @@ def name_points(chart: Chart, rows: pd.DataFrame, size: Any, many: pd.DataFrame)
     at = inches(rows["x"].to_numpy(), rows["y"].to_numpy())
     taken: list[tuple[float, float, float, float]] = []
     for i in np.argsort(-np.asarray(size), kind="stable")[:MOST_NAMED]:
-        text = shortened(str(rows["label"].iloc[i]), LONGEST)
-        wide, tall = text_width(text, SMALL) + 0.04, line_height(SMALL)
-        for dx, dy, ha in ((GAP, 0, "left"), (-GAP, 0, "right"), (0, GAP + tall / 2, "center"),
-                           (0, -GAP - tall / 2, "center"), (GAP, tall / 2, "left"), (GAP, -tall / 2, "left"),
-                           (-GAP, tall / 2, "right"), (-GAP, -tall / 2, "right")):  # fmt: skip
+        name, tall = str(rows["label"].iloc[i]), line_height(SMALL)
+        sides = ((GAP, 0, "left"), (-GAP, 0, "right"), (0, GAP + tall / 2, "center"), (0, -GAP - tall / 2, "center"),
+                 (GAP, tall / 2, "left"), (GAP, -tall / 2, "left"), (-GAP, tall / 2, "right"),
+                 (-GAP, -tall / 2, "right"))  # fmt: skip
+        for text, (dx, dy, ha) in product(dict.fromkeys(shortened(name, most) for most in LONGEST), sides):
+            wide = text_width(text, SMALL) + 0.04
             x0 = at[i, 0] + dx - {"left": 0.0, "right": wide, "center": wide / 2}[ha]
             box = (x0, x0 + wide, at[i, 1] + dy - tall / 2, at[i, 1] + dy + tall / 2)
             if box[0] < 0 or box[1] > width or box[2] < 0 or box[3] > height or _covers(box, taken, points):

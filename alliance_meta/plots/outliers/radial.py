@@ -14,7 +14,7 @@ from alliance_meta.plots.forests import parts
 from alliance_meta.plots.outliers.names import looks, name_points
 from alliance_meta.plots.sheet.chart import SMALL, Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
-from alliance_meta.plots.sheet.measure import GREY, is_correlation, tick_labels, to_reader
+from alliance_meta.plots.sheet.measure import is_correlation, tick_labels, to_reader
 from alliance_meta.sensitivity.outliers.radial import Radial
 from alliance_meta.tables.format import format_count, format_level
 
@@ -139,7 +139,7 @@ def radial(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
         for label, x, y in zip(rays["label"], rays["x"], rays["y"], strict=True):
             chart.line([0.0, x], [0.0, y], "zero", zorder=1)
             base = chart.moved(0.05, 0.0, chart.ax.transData)
-            chart.words(x, y, label, base, va="center", fontsize=SMALL, color=GREY)
+            chart.words(x, y, label, base, va="center", fontsize=SMALL)
         chart.line(line["x"], line["y"], "line", zorder=3)
         for kind, mark in (("inside", "dot"), ("outside", "mean")):
             part = points[points["kind"] == kind]

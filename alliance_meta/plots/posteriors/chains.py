@@ -29,7 +29,7 @@ MOST_POINTS = 250
 MOST_BINS, PER_BIN = 20, 10
 MOST_ROWS = 12
 # Colours of the traces, in turn.
-TRACES = (SUMMARY, "#b8860b", "#7aa6d1", "#8a5a83")
+TRACES = (SUMMARY, "#b8860b", "#5b8fc2", "#8a5a83")
 
 
 def chains_data(

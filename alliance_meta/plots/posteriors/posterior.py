@@ -297,7 +297,7 @@ def averaged_data(
     name = "the effect" if what == "mu" else what
     line = _estimate([limits.estimate, limits.lb, limits.ub], measure)
     sure = spike == 0.0
-    chance = f"Posterior probability that {name} is exactly 0: {format_number(spike, 3, leading_zero=False)}"
+    chance = f"Posterior probability that {name} is exactly 0: {format_p(spike)}"
     condition = "Posterior: " if sure else f"If {name} is not 0: "
     label = parts.axis_label(measure) if what == "mu" else f"{what} ({result.effects.scale_label} scale)"
     key = [["line", "Posterior" if sure else "Posterior if not 0"]]

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta._typing import Array
 from alliance_meta.bayes.sequence import SURPRISE, SequentialResults
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.measure import INK
+from alliance_meta.plots.sheet.steps import held_steps, rising_numbers, step_axis
 from alliance_meta.tables.format import format_level
 
 WIDTH, HEIGHT = 6.5, 4.4
@@ -61,7 +61,7 @@ def sequential_data(
         raise InputError(f"sequential_data needs the result of bayes.sequential, not {type(result).__name__}")
     fit, measure = result.fit, result.fit.effects.measure
     table, studies = result.tidy(), result.surprises()
-    values = _numbers(table["at"])
+    values = rising_numbers(table["at"])
     named = values is not None
     places = values if values is not None else np.arange(1.0, len(table) + 1.0)
     rows = []
@@ -129,32 +129,15 @@ def sequential(result_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | N
         steps, studies = frame[frame["kind"] == "step"], frame[frame["kind"] == "study"]
         chart.effects("y", frame[["yi", "ci_lb", "ci_ub"]], ylim)
         chart.zero("y")
-        x = steps["x"].to_numpy()
-        chart.numbers("x", [x.min() - _margin(x), x.max() + _margin(x)], whole=frame.attrs["whole"])
-        # What held until a step drops down to what holds from then on; the last holds a little longer.
-        edges = np.append(x, x[-1] + _margin(x))
-        held = {name: chart.shown(np.append(steps[name], steps[name].iloc[-1])) for name in EFFECT}
+        step_axis(chart, steps["x"].to_numpy(), whole=frame.attrs["whole"])
+        edges, held = held_steps(steps)
         for low, high, mark in (("pi_lb", "pi_ub", "pi"), ("ci_lb", "ci_ub", "ci")):
-            chart.area(edges, held[low], held[high], mark, step="post")
-        chart.line(edges, held["yi"], "line", drawstyle="steps-post")
+            chart.area(edges, chart.shown(held[low]), chart.shown(held[high]), mark, step="post")
+        chart.line(edges, chart.shown(held["yi"]), "line", drawstyle="steps-post")
         far = studies[studies["p"] < SURPRISE]
         chart.dots(far["x"], chart.shown(far["yi"]), "ring", s=RING**2, facecolors="none", edgecolors=INK)
         chart.dots(studies["x"], chart.shown(studies["yi"]), s=DOT**2)
     return chart.made
-
-
-def _margin(x: Array) -> float:
-    """Return how far the last step is drawn on: a little, but no longer than steps usually are."""
-    usual = float(np.median(np.diff(x))) if len(x) > 1 else 1.0
-    return min(max(0.04 * float(np.ptp(x)), 0.5 * usual), usual)
-
-
-def _numbers(at: pd.Series) -> Array | None:
-    """Return what the steps are ordered by where these are rising numbers, each once."""
-    if not pd.api.types.is_numeric_dtype(at) or pd.api.types.is_bool_dtype(at):
-        return None
-    values = at.to_numpy(dtype=float)
-    return values if (np.diff(values) > 0).all() else None
 
 
 def _x_label(order: str) -> str:

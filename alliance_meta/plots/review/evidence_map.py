@@ -14,7 +14,8 @@ from alliance_meta._typing import Array
 from alliance_meta.effects.studies import plain_text
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
-from alliance_meta.plots.forests.parts import NOT_CODED, axis_label, header
+from alliance_meta.plots.forests.naming import NOT_CODED
+from alliance_meta.plots.forests.parts import axis_label, header
 from alliance_meta.plots.review.heads import heads
 from alliance_meta.plots.review.rows import Rows, joined, rows_of
 from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Chart, Drawn, charting

@@ -23,7 +23,6 @@ from alliance_meta.plots.forests.layout import AIRY, DENSE, MARGIN, NORMAL
 from alliance_meta.plots.sheet.chart_frame import counted
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import (
-    FAINT,
     GREY,
     INK,
     NEAR,
@@ -40,6 +39,7 @@ from alliance_meta.plots.sheet.measure import (
     drawable,
     font_of,
     is_correlation,
+    letters_notes,
     line_height,
     reach,
     reader_limits,
@@ -47,6 +47,7 @@ from alliance_meta.plots.sheet.measure import (
     tick_labels,
     wrap,
 )
+from alliance_meta.plots.sheet.scripts import put
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ CI_BAND, PI_BAND = "#b9cde2", "#e6eef6"
 DASHED = (0, (4, 2.5))
 DOTTED = (0, (1, 1.8))
 POINT = "#3f6c9e"
-FLAGGED = "#c8553d"
+FLAGGED = "#d5722b"
 
 Which = Literal["x", "y"]
 Limits = tuple[float, float]
@@ -78,7 +79,7 @@ STROKES: dict[str, tuple[str, float, Any]] = {
     "hair": (GREY, 0.8, "solid"),
     "pale": (PREDICTION, 2.0, "solid"),
     "pale dashed": (PREDICTION, 1.4, DASHED),
-    "zero": (FAINT, 0.8, "solid"),
+    "zero": (GREY, 0.6, "solid"),
 }
 ROB = {**ROB_COLOURS, "?": ROB_OTHER, "–": "#ffffff"}
 FILLS = {
@@ -87,6 +88,8 @@ FILLS = {
     "open": "#ffffff", "p10": "#f3f3f3", "p05": "#e6e6e6", "p01": "#d8d8d8",
     **{f"share {letter}": colour for letter, colour in ROB.items()},
 }  # fmt: skip
+# What is pale has an edge, by which it can be told from white paper and from a darker area beside it.
+EDGES = {**dict.fromkeys(FILLS, GREY), "ci": PREDICTION, "bar": PREDICTION, "tail": SUMMARY, "open": GREY}
 # Diameter in points, colour inside and at the edge.
 DOTS = {
     "dot": (7.2, POINT, "white"),
@@ -195,7 +198,7 @@ class Chart:
                  least: tuple[float, float] | None) -> None:  # fmt: skip
         self.attrs: dict[Any, Any] = frame.attrs
         self.measure = str(frame.attrs["measure"])
-        self.notes = list(frame.attrs["bottom"])
+        self.notes = [*frame.attrs["bottom"], *letters_notes(frame)]
         self.tick_lines = 1
         # Inches that names of columns take above the panel.
         self.headroom = 0.0
@@ -266,12 +269,13 @@ class Chart:
 
     def area(self, x: Any, lower: Any, upper: Any, mark: str, **more: Any) -> None:
         """Fill between two curves in the colour of the key's entry."""
-        self.ax.fill_between(x, lower, upper, **{"color": FILLS[mark], "linewidth": 0, "zorder": 0.6, **more})
+        self.ax.fill_between(x, lower, upper, **{"facecolor": FILLS[mark], "edgecolor": EDGES[mark], "linewidth": 0.5,
+                                                "zorder": 0.6, **more})  # fmt: skip
 
     def bars(self, lower: Any, upper: Any, height: Any, mark: str, bottom: Any = 0.0) -> None:
         """Draw the bars of a histogram."""
         lower, upper = np.asarray(lower), np.asarray(upper)
-        self.ax.bar(lower, height, upper - lower, bottom, align="edge", color=FILLS[mark], edgecolor="white",
+        self.ax.bar(lower, height, upper - lower, bottom, align="edge", color=FILLS[mark], edgecolor=EDGES[mark],
                     linewidth=0.5, zorder=0.7)  # fmt: skip
 
     def intervals(self, which: Which, lower: Any, upper: Any, at: Any, mark: str, **more: Any) -> Line2D:
@@ -303,7 +307,8 @@ class Chart:
 
     def span(self, which: Which, lower: float, upper: float, mark: str) -> None:
         """Fill a band over the whole of the other axis."""
-        (self.ax.axvspan if which == "x" else self.ax.axhspan)(lower, upper, color=FILLS[mark], linewidth=0, zorder=0.5)
+        (self.ax.axvspan if which == "x" else self.ax.axhspan)(lower, upper, facecolor=FILLS[mark],
+            edgecolor=EDGES[mark], linewidth=0.5, zorder=0.5)  # fmt: skip
 
     def rule(self, which: Which, value: float, mark: str, **more: Any) -> None:
         """Draw a line over the whole of the other axis."""
@@ -399,10 +404,11 @@ class Chart:
 
     def banner(self) -> None:
         """Write the label that synthetic data must carry."""
-        at = self.moved(0.0, self.headroom + 0.1)
-        first = self.words(0.0, 1.0, SYNTHETIC, at, color=WARNING, weight="bold", va="bottom")
+        own, margins = self.ax.get_window_extent(), [one.get_window_extent() for one in self.ax.child_axes]
+        above = self.headroom + 0.1 + (max([own.y1, *(one.y1 for one in margins)]) - own.y1) / self.dpi
+        first = self.words(0.0, 1.0, SYNTHETIC, self.moved(0.0, above), color=WARNING, weight="bold", va="bottom")
         first.set_bbox({"facecolor": "none", "edgecolor": WARNING, "linewidth": 1.0, "pad": 2.0})
-        start = self.moved(first.get_window_extent(self.renderer()).width / self.dpi + 0.12, self.headroom + 0.1)
+        start = self.moved(first.get_window_extent(self.renderer()).width / self.dpi + 0.12, above)
         self.words(0.0, 1.0, SYNTHETIC_REST, start, color=WARNING, fontsize=SMALL, va="bottom")
 
     def below(self, left: float, width: float) -> None:
@@ -504,8 +510,7 @@ def lettered(text: Text, words: str | None = None, size: float | None = None) ->
     """Draw the letters of a text by an installed font that has them, and dollar signs as such."""
     points, heavy = float(size or text.get_fontsize()), text.get_fontweight() == "bold"
     shown = drawable(text.get_text() if words is None else words)
-    text.set(text=shown, parse_math=False, fontproperties=font_of(shown, points, heavy))
-    return text
+    return put(text, shown, fontproperties=font_of(shown, points, heavy))
 
 
 def stroke(mark: str) -> dict[str, Any]:
@@ -522,7 +527,7 @@ def swatch(mark: str) -> Patch | Line2D:
     if mark == "tick":
         return Line2D([], [], linestyle="none", marker="|", markersize=9.0, markeredgewidth=0.7, markeredgecolor=INK)
     if mark in FILLS:
-        return Patch(facecolor=FILLS[mark], edgecolor=GREY if mark in ("pi", "share –") else "none", linewidth=0.5)
+        return Patch(facecolor=FILLS[mark], edgecolor=EDGES[mark], linewidth=0.5)
     if mark in DOTS:
         diameter, fill, edge = DOTS[mark]
         return Line2D([], [], linestyle="none", marker="o", markersize=0.8 * diameter, markerfacecolor=fill,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,20 +22,35 @@ COLUMN_GAP = 0.2
 WIDE = 4.0
 
 
-def draw_rows(frame: pd.DataFrame, ax: Axes | None, xlim: Limits | None, within: Any = None) -> Drawn:
+def draw_rows(
+    frame: pd.DataFrame,
+    ax: Axes | None,
+    xlim: Limits | None,
+    within: Any = None,
+    *,
+    pitch: float = PITCH,
+    widest: float = WIDEST_LABEL,
+    draw: Callable[[Chart], None] | None = None,
+) -> Drawn:
     """Draw a frame with ``label k`` and estimates: the dot is the estimate, thick its CI, thin its PI.
 
-    The axis has room for the effects `within`, by default for all. A column ``text`` stands in place of numbers where
-    it is not empty, rows of the kind ``heading`` are bold, and ``attrs["counts"]`` names the columns of counts.
+    The axis has room for the effects `within`, by default for all. Rows are at least `pitch` inches apart, labels at
+    most `widest` wide, and `draw` draws what is to stand in place of the estimates, or with them. A column ``text``
+    stands in place of numbers where it is not empty, rows of the kind ``heading`` are bold, and ``attrs["counts"]``
+    names the columns of counts.
     """
-    labels = [wrap(str(label), SIZE, WIDEST_LABEL) for label in frame["label"]]
-    pitch = max(PITCH, max(map(len, labels)) * line_height(SIZE) + 0.08)
-    least = (PANEL if ax is None else 1.0, len(frame) * (pitch if ax is None else line_height(SIZE)))
+    labels = [wrap(str(label), SIZE, widest) for label in frame["label"]]
+    lowest = max(0.5 * pitch, line_height(SIZE))
+    pitch = max(pitch, max(map(len, labels)) * line_height(SIZE) + 0.08)
+    least = (PANEL if ax is None else 1.0, len(frame) * (pitch if ax is None else lowest))
     with charting(frame, ax, 0.0, 0.0, least=least) as chart:
         chart.effects("x", frame[list(EFFECT)] if within is None else within, xlim)
         chart.limits("y", len(frame) - 0.5, -0.5)
         reference(chart)
-        chart.estimates("x", frame, np.arange(len(frame)))
+        if draw is None:
+            chart.estimates("x", frame, np.arange(len(frame)))
+        else:
+            draw(chart)
         _names(chart, ["\n".join(one) for one in labels], bold=_headings(frame))
         _columns(chart, frame)
     return chart.made
@@ -79,6 +95,10 @@ def _names(chart: Chart, labels: list[str], *, bold: list[bool]) -> None:
     chart.name_above_rows()
 
 
+def _counted(value: Any) -> str:
+    return value if isinstance(value, str) else format_count(value) if value == value else ""
+
+
 def _columns(chart: Chart, frame: pd.DataFrame) -> None:
     """Write the counts, the estimates and the letters of each row at the right of the panel."""
     measure, heavy = chart.measure, _headings(frame)
@@ -89,10 +109,11 @@ def _columns(chart: Chart, frame: pd.DataFrame) -> None:
     default = f"{'r' if is_correlation(measure) else 'Effect'} [{format_level(chart.attrs['level'])} CI]"
     counts = chart.attrs.get("counts", {"k": "k"})
     columns = {
-        **{head: [format_count(k) if k == k else "" for k in frame[name]] for name, head in counts.items()},
+        **{head: [_counted(k) for k in frame[name]] for name, head in counts.items()},
         chart.attrs.get("value_label", default): estimates,
         "": frame["letters"].tolist() if "letters" in frame else [],
     }
+    chart.headroom = line_height(SIZE)
     x = COLUMN_GAP
     for header, cells in columns.items():
         if not any(cells):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,13 +14,19 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
-from alliance_meta.errors import InputError
+from alliance_meta.errors import InputError, SmallLettersWarning
 from alliance_meta.files import sha256, write_bytes
+from alliance_meta.plots.sheet.scripts import JOINERS, as_read, texts_of
+from alliance_meta.tables.format import fixed
 
-Format = Literal["svg", "pdf", "png", "tiff", "eps"]
 FORMATS = ("svg", "pdf", "png", "tiff", "eps")
 DPI = {"png": 200, "tiff": 600}
 SCREEN_DPI = 144
+MM_PER_INCH = 25.4
+SIZED = ("svg", "png", "tiff")
+LEAST_POINTS = 5.0
+# 40,000 x 10,000: more than any printer wants.
+MOST_PIXELS = 400_000_000
 
 # Everything a user's matplotlib settings could change in a saved file.
 _SETTINGS: dict[str, Any] = {
@@ -42,10 +50,13 @@ class NotebookFigure(Figure):
     ----------
     plot_title, plot_description : str
         Title and text alternative; `save_figure` writes them into the file.
+    drawn : tuple or None
+        Of a forest, its `Layout` and `Page`: where everything stands.
     """
 
     plot_title: str = ""
     plot_description: str = ""
+    drawn: Any = None
 
     @classmethod
     def for_plot(cls, width: float, height: float, meta: Mapping[Any, Any]) -> NotebookFigure:
@@ -91,34 +102,39 @@ class Pages(tuple[NotebookFigure, ...]):
 
 
 def save_figure(
-    figure: Figure,
+    figure: Figure | Pages,
     path: str | Path,
     *,
     title: str | None = None,
     description: str | None = None,
-    text: Literal["path", "text"] = "path",
+    text: Literal["path", "text"] | bool = "path",
     dpi: float | None = None,
+    width_mm: float | None = None,
 ) -> Path:
     """Save a figure as SVG, PDF, PNG, TIFF or EPS; the same figure gives the same bytes in every run.
 
-    The file carries no date, and neither the user's matplotlib settings nor the system's fonts change it.
-    It is written whole or not at all.
+    The file carries no date, and neither the user's matplotlib settings nor the system's fonts change it, unless the
+    figure holds letters that DejaVu Sans lacks. Fonts are embedded. It is written whole or not at all.
 
     Parameters
     ----------
-    figure : Figure
-        From `forest`, `forest_pages`, or any matplotlib figure.
+    figure : Figure or tuple of Figure
+        From `forest`, or any matplotlib figure; what `forest_pages` gives becomes one PDF of several pages.
     path : str or Path
         The ending chooses the format: ``.svg``, ``.pdf``, ``.png``, ``.tiff`` (or ``.tif``), ``.eps``, which cannot
         hold transparent colours and draws them opaque.
     title, description : str, optional
         Title and text alternative for readers who cannot see the figure; by default those the plot made.
         In an SVG they become ``<title>`` and ``<desc>``.
-    text : {"path", "text"}
-        SVG only. ``"path"`` draws letters as outlines, which look the same everywhere; ``"text"`` keeps them
+    text : {"path", "text"} or bool
+        SVG only. ``"path"`` draws letters as outlines, which look the same everywhere; ``"text"`` (or True) keeps them
         as text: a smaller file that can be searched and edited, but needs DejaVu Sans to look the same.
     dpi : float, optional
-        PNG, 200 by default, and TIFF, 600.
+        Dots per inch of a PNG, 200 by default, and of a TIFF, 600.
+    width_mm : float, optional
+        Width in print, such as a journal's column of 84 mm, of a PNG, TIFF or SVG; everything is made smaller or larger
+        with it, letters too. To have letters of their size, draw for this width: ``forest(fit, width=84 / 25.4)``.
+        By default a figure is as wide as it was drawn.
 
     Returns
     -------
@@ -128,9 +144,14 @@ def save_figure(
     Raises
     ------
     InputError
-        If the ending is none of these.
+        If the ending is none of these, or a size is none.
     CannotRunError
         If the folder cannot be written to.
+
+    Warns
+    -----
+    SmallLettersWarning
+        If letters would be smaller than 5 points in print.
 
     Examples
     --------
@@ -140,33 +161,34 @@ def save_figure(
     >>> es = EffectSizes.from_arrays([0.1, 0.3, 0.5], [0.01, 0.02, 0.01], measure="ZCOR")
     >>> figure = plots.forest(RandomEffectsModel(es).fit())
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     plots.save_figure(figure, Path(folder, "forest.svg")).name
-    'forest.svg'
+    ...     plots.save_figure(figure, Path(folder, "forest.tiff"), width_mm=174, dpi=300).name
+    'forest.tiff'
     """
     target = Path(path)
     kind = {"tif": "tiff"}.get(ending := target.suffix.lower().lstrip("."), ending)
     if kind not in FORMATS:
         endings = ", ".join(f".{name}" for name in FORMATS)
         raise InputError(f"{target.name}: give the file one of the endings {endings}")
-    data = figure_bytes(figure, format=kind, title=title, description=description, text=text, dpi=dpi)
-    return write_bytes(target, data)
+    words = {"title": title, "description": description, "text": text}
+    return write_bytes(target, figure_bytes(figure, format=kind, **words, dpi=dpi, width_mm=width_mm))  # type: ignore[arg-type]
 
 
 def figure_bytes(
-    figure: Figure,
+    figure: Figure | Pages,
     *,
     format: str = "svg",
     title: str | None = None,
     description: str | None = None,
-    text: Literal["path", "text"] = "path",
+    text: Literal["path", "text"] | bool = "path",
     dpi: float | None = None,
+    width_mm: float | None = None,
     id_prefix: str | None = None,
 ) -> bytes:
     """Return what `save_figure` writes, for embedding.
 
     Parameters
     ----------
-    figure, title, description, text, dpi
+    figure, title, description, text, dpi, width_mm
         As in `save_figure`.
     format : {"svg", "pdf", "png", "tiff", "eps"}
     id_prefix : str, optional
@@ -181,7 +203,7 @@ def figure_bytes(
     Raises
     ------
     InputError
-        If `format` is none of these.
+        If `format` or `text` is none of these, or a size is none.
 
     Examples
     --------
@@ -193,25 +215,103 @@ def figure_bytes(
     """
     from matplotlib import style
 
+    if isinstance(figure, Pages):
+        return _one_file(figure, format, title, description)
     from alliance_meta.plots.sheet.lettering import inked, with_ink
 
-    if format not in FORMATS:
-        raise InputError(f"format={format!r} is not one of {', '.join(map(repr, FORMATS))}")
+    letters = text if isinstance(text, str) else "text" if text is True else "path"
+    _check(figure, format, letters)
+    scale, dots = _sizes(figure, format, dpi, width_mm)
     name = title if title is not None else getattr(figure, "plot_title", "")
     words = description if description is not None else getattr(figure, "plot_description", "")
-    settings = {**_SETTINGS, "svg.fonttype": "none" if text == "text" else "path"}
+    settings = {**_SETTINGS, "svg.fonttype": "none" if letters == "text" else "path"}
     stream = io.BytesIO()
-    with style.context(["default", settings]):
-        packed: dict[str, Any] = {"pil_kwargs": {"compression": "tiff_lzw"}} if format == "tiff" else {}
+    packed: dict[str, Any] = {"dpi": (dots, dots)} if format in DPI else {}
+    if format == "tiff":
+        packed["compression"] = "tiff_lzw"
+    more: dict[str, Any] = {"pil_kwargs": packed} if packed else {}
+    with style.context(["default", settings]), as_read(figure) if letters == "text" else nullcontext():
         metadata = None if format == "tiff" else _metadata(format, name, words)
         with inked() if format == "svg" else nullcontext() as ink:
-            figure.savefig(stream, format=format, dpi=dpi or DPI.get(format, 100), metadata=metadata, **packed)
+            figure.savefig(stream, format=format, dpi=dots * scale, metadata=metadata, **more)
     if format == "eps":
         return re.sub(rb"(?m)^%%CreationDate:.*\n", b"", stream.getvalue())
     if ink is None:
         return stream.getvalue()
     drawing = with_ink(stream.getvalue().decode("utf-8"), ink)
+    if width_mm is not None:
+        drawing = _in_print(drawing, figure, scale)
     return _accessible(drawing, title=name, description=words, prefix=id_prefix).encode("utf-8")
+
+
+def _one_file(pages: Pages, format: str, title: str | None, description: str | None) -> bytes:
+    """Return a PDF of several pages."""
+    from matplotlib import style
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    if format != "pdf":
+        raise InputError(f"format={format!r} holds one page: save each of the {len(pages)} pages, or all as a PDF")
+    name = pages[0].plot_title.partition(", page 1 of ")[0] if title is None else title
+    words = pages[0].plot_description if description is None else description
+    stream = io.BytesIO()
+    with style.context(["default", _SETTINGS]), PdfPages(stream, metadata=_metadata("pdf", name, words)) as file:
+        for page in pages:
+            file.savefig(page)
+    return stream.getvalue()
+
+
+def _check(figure: Any, format: str, letters: Any) -> None:
+    """Raise an `InputError` unless this can be saved."""
+    if not isinstance(figure, Figure):
+        pages = "; save each of its pages" if isinstance(figure, tuple) else ""
+        own = "; that of an axes is ax.figure" if hasattr(figure, "figure") else pages
+        raise InputError(f"figure={type(figure).__name__} is no figure{own}")
+    if format not in FORMATS:
+        raise InputError(f"format={format!r} is not one of {', '.join(map(repr, FORMATS))}")
+    if letters not in ("path", "text"):
+        raise InputError(f"text={letters!r} is not one of 'path', 'text'")
+
+
+def _sizes(figure: Figure, format: str, dpi: float | None, width_mm: float | None) -> tuple[float, float]:
+    """Return how many times as large as drawn a figure is printed, and the dots per inch that it has there."""
+    wide, high = (float(side) for side in figure.get_size_inches())
+    dots = float(DPI.get(format, 100) if dpi is None else dpi)
+    inches = wide if width_mm is None else float(width_mm) / MM_PER_INCH
+    for name, value, given in (("dpi", dots, dpi), ("width_mm", inches, width_mm)):
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name}={given!r} must be a number above 0")
+    if width_mm is not None and format not in SIZED:
+        raise InputError(
+            f"width_mm is for {', '.join(SIZED)}: a {format.upper()} is as wide as the figure was drawn. "
+            "Draw it for this width, as with forest(fit, width=3.3), or give it the width where it is placed"
+        )
+    scale = inches / wide
+    if width_mm is not None and format in DPI:
+        # Matplotlib cuts parts of a pixel.
+        scale = (round(inches * dots) + 1e-3) / (dots * wide)
+    if format in DPI and dots**2 * scale**2 * wide * high > MOST_PIXELS:
+        raise InputError(f"dpi={fixed(dots, 0)} makes a picture of more than {MOST_PIXELS:,} pixels; give fewer")
+    if width_mm is not None:
+        _warn_of_small_letters(figure, scale, width_mm)
+    return scale, dots
+
+
+def _warn_of_small_letters(figure: Figure, scale: float, width_mm: float) -> None:
+    sizes = [float(one.get_fontsize()) for one in texts_of(figure) if one.get_text()]
+    if sizes and min(sizes) * scale < LEAST_POINTS:
+        found = f"{fixed(min(sizes) * scale, 1)} points at {fixed(width_mm, 0)} mm"
+        message = f"The smallest letters have {found}. Draw for this width, or give a larger width_mm."
+        warnings.warn(SmallLettersWarning(message), stacklevel=4)
+
+
+def _in_print(svg: str, figure: Figure, scale: float) -> str:
+    """Say in millimetres how large an SVG is printed."""
+    wide, high = (fixed(float(side) * scale * MM_PER_INCH, 3) for side in figure.get_size_inches())
+    start = svg.index("<svg")
+    end = svg.index(">", start)
+    sized = re.sub(r'\bwidth="[^"]*"', f'width="{wide}mm"', svg[start:end], count=1)
+    sized = re.sub(r'\bheight="[^"]*"', f'height="{high}mm"', sized, count=1)
+    return svg[:start] + sized + svg[end:]
 
 
 def _metadata(format: str, title: str, description: str) -> dict[str, str | None]:
@@ -239,7 +339,7 @@ def _accessible(svg: str, *, title: str, description: str, prefix: str | None) -
     body = body.replace('href="#', f'href="#{slug}-').replace("url(#", f"url(#{slug}-")
     texts, labels = "", []
     for tag, words in (("title", title), ("desc", description)):
-        words = "".join(character for character in words if character.isprintable())
+        words = "".join(character for character in words if character.isprintable() or character in JOINERS)
         if words:
             labels.append(f"{slug}-{tag}")
             texts += f'\n <{tag} id="{slug}-{tag}">{html.escape(words, quote=False)}</{tag}>'

@@ -30,6 +30,7 @@ from alliance_meta.plots.sheet.measure import (
     kerning,
     text_width,
 )
+from alliance_meta.plots.sheet.scripts import put
 from alliance_meta.tables.format import brief
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Lettering(Artist):
             renderer.close_group(GROUP)
             ink.groups.append(self.markup(ink.glyphs, renderer.get_canvas_width_height()[1]))
         else:
-            texts = self.texts()
+            texts = self.as_texts()
         for text in texts:
             text.draw(renderer)
         self.stale = False
@@ -110,9 +111,9 @@ class Lettering(Artist):
     def text(self, line: Line) -> Text:
         """Return one line as a text of matplotlib's."""
         text = Text(
-            line.x, line.y, line.text, color=line.colour, ha=line.align, va="baseline",
-            fontproperties=font_of(line.text, line.size, line.bold), parse_math=False, zorder=self.get_zorder(),
+            line.x, line.y, "", color=line.colour, ha=line.align, va="baseline", zorder=self.get_zorder()
         )  # fmt: skip
+        put(text, line.text, fontproperties=font_of(line.text, line.size, line.bold))
         text.axes = self.axes
         figure = self.get_figure(root=False)
         assert figure is not None
@@ -120,7 +121,7 @@ class Lettering(Artist):
         text.set_transform(self.get_transform())
         return text
 
-    def texts(self) -> list[Text]:
+    def as_texts(self) -> list[Text]:
         """Return all lines as texts of matplotlib's."""
         if len(self.made) != len(self.lines):
             self.made = [self.text(line) for line in self.lines]

@@ -6,6 +6,7 @@ import math
 import unicodedata
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError, MissingFontWarning
+from alliance_meta.plots.sheet.scripts import BOX as BOX
+from alliance_meta.plots.sheet.scripts import JOINED, shaped, stand_ins
 from alliance_meta.tables.format import MINUS, brief, format_number
 
 if TYPE_CHECKING:
@@ -26,10 +29,9 @@ INK = "#1a1a1a"
 SUMMARY = "#14304f"
 PREDICTION = "#6f8fb3"
 GREY = "#8c8c8c"
-FAINT = "#c9c9c9"
 WARNING = "#9b1c1c"
 # Judgements of risk of bias, told apart by their letters as well.
-ROB_COLOURS = {"L": "#4aa564", "S": "#e6b422", "H": "#c8553d"}
+ROB_COLOURS = {"L": "#3aa58a", "S": "#e6b422", "H": "#d4674d"}
 ROB_OTHER = "#bdbdbd"
 
 SYNTHETIC = "SYNTHETIC DATA"
@@ -48,7 +50,6 @@ def size_in_inches(ax: Axes) -> tuple[float, float]:
 CAP_HEIGHT = 0.729
 LINE_SPACING = 1.25
 
-BOX = "\N{WHITE SQUARE}"
 POINTS_PER_INCH = 72.0
 _EM = 100.0
 
@@ -81,24 +82,51 @@ def _lacking(text: str) -> tuple[str, ...]:
 
 def font_of(text: str, size: float, bold: bool = False) -> FontProperties:
     """Return the drawing font of a text, with others for the letters that it lacks."""
+    return font(size, bold, tuple(dict.fromkeys(family for family, _ in _others(text))))
+
+
+def _others(text: str) -> list[tuple[str, Path]]:
+    """Return family and file of the fonts for the letters that the drawing font lacks."""
     found = [fallback(character) for character in _lacking(text)]
-    return font(size, bold, tuple(dict.fromkeys(one[0] for one in found if one is not None)))
+    return list(dict.fromkeys(one for one in found if one is not None))
 
 
 def drawable(text: str) -> str:
-    """Return a text as it can be drawn: letters that no installed font has become boxes.
+    """Return a text as it can be drawn: for letters that no installed font has stands the name of their script.
 
     Warns
     -----
     MissingFontWarning
         Names the letters.
     """
-    lost = [one for one in _lacking(text) if not fallback(one)]
-    if lost:
-        shown = ", ".join(f"{character} (U+{ord(character):04X})" for character in lost[:4])
-        message = f"No installed font has {shown}{' ...' if len(lost) > 4 else ''}: drawn as boxes."
-        warnings.warn(MissingFontWarning(message), stacklevel=2)
-    return "".join(BOX if character in lost else character for character in text) if lost else text
+    lost = [one for one in dict.fromkeys(text) if not writable(one)]
+    if not lost:
+        return text
+    drawn = stand_ins(text, writable)
+    shown = ", ".join(f"{character} (U+{ord(character):04X})" for character in lost[:4])
+    message = f"No installed font has {shown}{' ...' if len(lost) > 4 else ''}; a figure shows {cut_at(drawn, 60)!r}."
+    warnings.warn(MissingFontWarning(message), stacklevel=2)
+    return drawn
+
+
+def cut_at(text: str, most: int) -> str:
+    """Return at most so many letters of a text."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def writable(character: str) -> bool:
+    """Return whether an installed font has a character."""
+    return character.isspace() or has(font_path(), character) or fallback(character) is not None
+
+
+def letters_notes(frame: pd.DataFrame) -> list[str]:
+    """Return what a figure of a frame says below it of letters that no installed font has."""
+    cells = "".join(str(value) for name in frame.select_dtypes(object) for value in set(frame[name]))
+    lost = sorted({one for one in set(cells) if not writable(one)})
+    marks = dict.fromkeys(stand_ins(one, writable) for one in lost)
+    if not marks:
+        return []
+    return [f"{', '.join(marks)} stand{'s' * (len(marks) == 1)} for letters that no font of this computer has"]
 
 
 @cache
@@ -108,6 +136,7 @@ def fallback(character: str) -> tuple[str, Path] | None:
 
     script = unicodedata.name(character, "?").split()[0].casefold()
     wanted = "cjk" if script in ("hiragana", "katakana", "hangul", "ideographic") else script
+    _know_fonts()
     fonts = [entry for entry in fontManager.ttflist if not any(word in entry.name for word in ("Last Resort", "Emoji"))]
     for entry in sorted(fonts, key=lambda entry: (wanted not in entry.name.casefold(), "Sans" not in entry.name)):
         if has(Path(entry.fname), character):
@@ -115,6 +144,19 @@ def fallback(character: str) -> tuple[str, Path] | None:
     return None
 
 
+@cache
+def _know_fonts() -> None:
+    """Let matplotlib know fonts that were installed since it made its list."""
+    from matplotlib.font_manager import findSystemFonts, fontManager
+
+    known = {entry.fname for entry in fontManager.ttflist}
+    for path in sorted(set(findSystemFonts()) - known):
+        # It cannot read every font.
+        with suppress(Exception):
+            fontManager.addfont(path)
+
+
+@cache
 def has(path: Path, character: str) -> bool:
     """Return whether a font has a character."""
     return bool(_face(path).get_char_index(ord(character)))
@@ -144,12 +186,25 @@ def _advance(character: str, bold: bool) -> float:
 
 @lru_cache(maxsize=10_000)
 def _ems(text: str, bold: bool) -> float:
-    return sum(_advance(character, bold) for character in text)
+    text = text if text.isascii() else stand_ins(text, writable)
+    return _joined(text, bold) if JOINED.search(text) else sum(_advance(character, bold) for character in text)
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
     """Return the width in inches of `text` at `size` points (kerning, which only narrows, is left out)."""
     return _ems(text, bold) * size / POINTS_PER_INCH
+
+
+@lru_cache(maxsize=4096)
+def _joined(text: str, bold: bool) -> float:
+    """Return the width in ems of a text whose letters change with their neighbours."""
+    from matplotlib.font_manager import get_font
+    from matplotlib.ft2font import LoadFlags
+
+    face = get_font([font_path(bold), *(path for _, path in _others(text))])
+    face.set_size(_EM, POINTS_PER_INCH)
+    face.set_text(shaped(text), 0.0, flags=LoadFlags.NO_HINTING)
+    return float(face.get_width_height()[0]) / 64 / _EM
 
 
 # Of DejaVu Sans to an em.

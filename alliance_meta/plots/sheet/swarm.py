@@ -1,6 +1,8 @@
-"""Bee swarms: where the points of one column stand so that none hides another."""
+"""Bee swarms: how large points are, and where those of one column stand so that none hides another."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -9,6 +11,18 @@ from alliance_meta._typing import Array
 # Above this many points a swarm takes long and would not fit.
 MOST_SWARM = 250
 GAP = 0.006
+SMALLEST, LARGEST = 0.028, 0.13
+
+
+def radii_of(weight: Array) -> Array:
+    """Return radii in inches whose squares stand for the weights, none too small to see."""
+    largest = max(SMALLEST + 0.012, min(LARGEST, 0.55 / math.sqrt(len(weight)) + 0.035))
+    return np.maximum(SMALLEST, largest * np.sqrt(weight / weight.max()))
+
+
+def see_through(k: int) -> float:
+    """Return how opaque so many points are drawn."""
+    return 0.75 if k <= 60 else 0.6 if k <= 300 else 0.3
 
 
 def swarm(y: Array, radii: Array, *, half: float) -> Array:
@@ -16,11 +30,16 @@ def swarm(y: Array, radii: Array, *, half: float) -> Array:
 
     As a bee swarm, in which no two points overlap; where that would be too wide, in the width of their density.
     """
-    if len(y) <= MOST_SWARM:
-        offsets = _bees(y, radii)
-        if not len(y) or (np.abs(offsets) + radii).max() <= half:
-            return offsets
-    return _by_density(y, half=half - float(radii.max()))
+    offsets = without_overlap(y, radii, half=half)
+    return _by_density(y, half=half - float(radii.max())) if offsets is None else offsets
+
+
+def without_overlap(y: Array, radii: Array, *, half: float) -> Array | None:
+    """Return offsets at which no two points overlap, or None where these would not be within `half` of 0."""
+    if len(y) > MOST_SWARM:
+        return None
+    offsets = _bees(y, radii)
+    return offsets if not len(y) or (np.abs(offsets) + radii).max() <= half else None
 
 
 def _bees(y: Array, radii: Array) -> Array:

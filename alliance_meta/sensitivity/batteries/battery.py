@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ import pandas as pd
 from alliance_meta.bias.given import Adjusted
 from alliance_meta.bias.panels import FEW_CODES, no_mean
 from alliance_meta.effects.table import EffectSizes, check_effects
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, CodingError, InputError
+from alliance_meta.errors import AllianceMetaError, CodingError, InputError, quiet
 from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import NotApplicable, Note, check_level, check_seed, did_you_mean, merge_notes
 from alliance_meta.results.fit import Fit, frame_of
@@ -22,6 +21,7 @@ from alliance_meta.results.panel import AS_R, NUMBERS, Panel, on_r
 from alliance_meta.sensitivity.batteries.choices import HEADLINE, INDEPENDENT_HEADLINE, SCENARIOS
 from alliance_meta.sensitivity.batteries.fragility import Fragility, of_fit
 from alliance_meta.sensitivity.batteries.scenarios import KINDS, Case, Scenario
+from alliance_meta.sensitivity.dependence import choice_rule
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, level_text, plain_df
 
@@ -57,7 +57,6 @@ class Battery(Panel):
     fragility : Fragility or NotApplicable
         Which study, or how many null studies, would change whether the headline's interval leaves out 0.
     provenance : Provenance
-        Where the effects come from.
     notes : tuple of Note
         Those of the headline, then what single analyses said, each after the labels of those that said it.
     """
@@ -89,8 +88,7 @@ class Battery(Panel):
         fragile = self.fragility
         return fragile.text() if isinstance(fragile, Fragility) else f"Fragility: {fragile.reason}."
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         found = [row for row in self.rows() if not row["why"]]
         tables = [
             self._table([row for row in found if row["kind"] == kind], words)
@@ -196,7 +194,14 @@ def battery(
     if isinstance(rho, bool) or not isinstance(rho, int | float | np.number) or not 0 <= rho <= 1:
         raise InputError(f"rho={rho!r} is a correlation of sampling errors and must lie between 0 and 1")
     check_level(level)
-    case = Case(effects, cluster, float(rho), level, _rule(select), None if seed is None else check_seed(seed, "draws"))
+    case = Case(
+        effects,
+        cluster,
+        float(rho),
+        level,
+        None if select is None else choice_rule(select),
+        None if seed is None else check_seed(seed, "draws"),
+    )
     groups = case.clusters()
     asked = _asked(scenarios, case)
     found = {one.key: _answer(one.run, case) for one in asked}
@@ -216,16 +221,6 @@ def battery(
         provenance=effects.provenance,
         notes=merge_notes(own, _heard(asked, found, {*effects.notes, *own})),
     )
-
-
-def _rule(select: Any) -> Mapping[str, Any] | None:
-    if select is None:
-        return None
-    if not isinstance(select, Mapping) or not select:
-        raise InputError(
-            "select must say how one effect per study is chosen, such as {'rater': ['client', 'observer']}"
-        )
-    return dict(select) if isinstance(select.get("by"), Mapping) else {"by": dict(select)}
 
 
 def _asked(scenarios: Any, case: Case) -> list[Scenario]:
@@ -254,8 +249,7 @@ def _asked(scenarios: Any, case: Case) -> list[Scenario]:
 
 def _answer(run: Callable[[Case], Any], case: Case) -> Any:
     """Return what an analysis gives, or the sentence that says why it gives nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         try:
             return run(case)
         except CodingError as error:

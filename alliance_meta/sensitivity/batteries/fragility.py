@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from alliance_meta.effects.dependent.groups import ROWS, read_clusters
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import listed
 from alliance_meta.effects.table import EffectSizes, check_effects
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, InputError
+from alliance_meta.errors import AllianceMetaError, InputError, quiet
 from alliance_meta.models.random_effects import RandomEffectsModel
 from alliance_meta.models.recipes import che
 from alliance_meta.notes import NotApplicable, Note, merge_notes
@@ -52,8 +51,6 @@ class Fragility(Result):
     null_studies : float
         How many studies that average 0 would have to be added until the interval holds 0.
     provenance : Provenance
-        Where the effects come from.
-    notes : tuple of Note
     """
 
     k: int
@@ -105,8 +102,7 @@ class Fragility(Result):
             parts.append(f"Null studies: {self.null_studies.reason}.")
         return " ".join(parts)
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
         mean = f"{fixed(self.estimate)} {fixed_interval(self.ci_lb, self.ci_ub)}"
         return self._document(f"Fragility of the mean effect {mean} ({many})", [self.text()])
@@ -186,8 +182,7 @@ def of_fit(fit: Any, recipe: Recipe, cluster: str) -> Fragility:
     groups = read_clusters(effects, cluster)
     (lower, upper), estimate = limits(fit), float(fit.beta[0])
     away = _away(lower, upper)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         rows, lost = _without_each(fit, recipe, cluster)
         null = _null_studies(fit, recipe, cluster, groups.n) if away else NotApplicable("the interval holds 0 already")
     for row in rows:

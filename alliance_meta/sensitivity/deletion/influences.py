@@ -16,7 +16,7 @@ from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.wls import make_batch, wls_weighted
 from alliance_meta.notes import Note, check_cores, merge_notes
 from alliance_meta.result import Result
-from alliance_meta.results.fit import records_of
+from alliance_meta.results.fit import Noun, records_of
 from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.profiles import by_name
@@ -58,7 +58,6 @@ class Influence(Result):
     rstudent, dffits, cook_d, cov_r, hat, weight : ndarray of shape (J,)
         NaN where they cannot be computed; `tidy` says why.
     dfbetas : ndarray of shape (J, p)
-    notes : tuple of Note
     """
 
     fit: Any
@@ -75,10 +74,7 @@ class Influence(Result):
     _many: Many
     notes: tuple[Note, ...] = ()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Coefficients, (p,)."""
-        return self._many.names
+    names = Noun[tuple[str, ...]]("_many.names", "Coefficients, (p,).")
 
     @property
     def cutoffs(self) -> dict[str, float]:
@@ -128,8 +124,7 @@ class Influence(Result):
     def _values(self) -> dict[str, Any]:
         return {"by": self.by, "cutoffs": self.cutoffs, "units": records_of(self.tidy())}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         order = np.argsort(-np.nan_to_num(self.cook_d, nan=-1.0), kind="stable")[:MOST_SHOWN]
         rows = []
         for i in order:

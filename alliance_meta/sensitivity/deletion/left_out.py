@@ -49,7 +49,6 @@ class Refits(Result):
         What is left out (``"effect"``, ``"study"``, a column), or what came one after the other is ordered by.
     labels : tuple of str
         One for each refit.
-    notes : tuple of Note
     """
 
     fit: Any
@@ -150,8 +149,7 @@ class Refits(Result):
         terms = {term: records_of(self.tidy(term=term)) for term in self.fit.names}
         return {"question": self.question, "by": self.by, "level": self.fit.level, "terms": terms}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         kinds: dict[str, Kind] = {"estimate": 4, "ci_lb": 4, "ci_ub": 4, "pval": "p", "tau2": 4, "I2": 1}
         frame = self.tidy()
         intervals = f"{level_text(self.fit.level)} intervals"

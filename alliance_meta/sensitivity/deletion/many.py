@@ -36,41 +36,20 @@ CHUNK = 20
 
 @dataclass(frozen=True, eq=False)
 class Many:
-    """J fits of one model; NaN where a number does not exist.
+    """J fits of one model; NaN where a number does not exist."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        Coefficients.
-    k : ndarray of shape (J,)
-        Effects of each fit.
-    terms : mapping of str to ndarray of shape (J, p)
-        ``beta se ddf pval ci_lb ci_ub``.
-    model : mapping of str to ndarray of shape (J,)
-        ``tau2 QE I2 QM pi_lb pi_ub``, and every variance and correlation by its name.
-    vb : ndarray of shape (J, p, p)
-    theta : ndarray of shape (J, n)
-        Variance parameters as the model searches for them.
-    s2w : ndarray of shape (J,)
-        What small-sample inference multiplied variances by.
-    whole : ndarray of shape (J, p, p) or None
-        Covariance of the coefficients of all effects at the variances of each fit.
-    why : dict of int to str
-        Why a fit does not exist.
-    lacks : dict of str to str
-        Why a number does not exist in any fit that has none.
-    """
-
-    names: tuple[str, ...]
-    k: AnyArray
-    terms: Mapping[str, Array]
+    names: tuple[str, ...]  # coefficients
+    k: AnyArray  # (J,): effects of each fit
+    terms: Mapping[str, Array]  # (J, p) each: ``beta se ddf pval ci_lb ci_ub``
+    # (J,) each: ``tau2 QE I2 QM pi_lb pi_ub``, and every variance and correlation by its name.
     model: Mapping[str, Array]
-    vb: Array
-    theta: Array
-    s2w: Array
+    vb: Array  # (J, p, p)
+    theta: Array  # (J, n): variance parameters as the model searches for them
+    s2w: Array  # (J,): what small-sample inference multiplied variances by
+    # (J, p, p) or None: covariance of the coefficients of all effects at the variances of each fit.
     whole: Array | None = None
-    why: dict[int, str] = field(default_factory=dict)
-    lacks: dict[str, str] = field(default_factory=dict)
+    why: dict[int, str] = field(default_factory=dict)  # why a fit does not exist
+    lacks: dict[str, str] = field(default_factory=dict)  # why a number does not exist in any fit that has none
 
     @property
     def usable(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from alliance_meta.core.robust.rve import fit_rve
 from alliance_meta.core.three_level.posterior import solve_multilevel
 from alliance_meta.core.univariate.location_scale import fit_location_scale
 from alliance_meta.effects.dependent.groups import Clusters
-from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.errors import InputError, quiet
 from alliance_meta.models.random_effects import fit_design
 from alliance_meta.results.fit import Fit
 from alliance_meta.results.location_scale import LocationScaleResults
@@ -37,9 +36,8 @@ def on_rows(fit: Any, rows: IntArray) -> Any:
     way = WAYS[type(fit)]
     if not estimable(fit, rows):
         raise InputError("these effects do not tell every coefficient")
-    with warnings.catch_warnings():
+    with quiet():
         # What is to be said of the fit holds for every refit, and is in its notes.
-        warnings.simplefilter("ignore", AllianceMetaWarning)
         return way(fit, rows)
 
 

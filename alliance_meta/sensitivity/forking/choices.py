@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -16,7 +15,7 @@ from alliance_meta.design import design_of
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.sizes import VTYPES
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.errors import InputError, quiet
 from alliance_meta.evidence.routes import METHODS, TEST_WORDS, TESTS, Route
 from alliance_meta.expressions import shown
 from alliance_meta.models.random_effects import RandomEffectsModel
@@ -40,20 +39,11 @@ MOST_LABEL, MOST_OPTIONS = 80, 200
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What is done with several effects of one study.
-
-    Attributes
-    ----------
-    label : str
-    route : mapping
-        Its part of a `Route`, the column of the studies as ``{}``.
-    assumes : bool
-        Whether it takes a correlation of sampling errors, rho, for granted.
-    """
+    """What is done with several effects of one study."""
 
     label: str
-    route: Mapping[str, Any]
-    assumes: bool = False
+    route: Mapping[str, Any]  # its part of a `Route`, the column of the studies as ``{}``
+    assumes: bool = False  # whether it takes a correlation of sampling errors, rho, for granted
 
 
 WAYS: Mapping[str, Way] = {
@@ -136,10 +126,7 @@ def usual(source: Source) -> dict[str, tuple[Option, ...]]:
 def read_choices(given: Mapping[str, Any] | None, source: Source) -> dict[str, tuple[Option, ...]]:
     """Return every choice with its options, labelled; choices that are not given stay at their headline.
 
-    Raises
-    ------
-    InputError
-        A choice or an option that does not exist, or none or several that are the headline.
+    Raises `InputError`: a choice or an option that does not exist, or none or several that are the headline.
     """
     own = usual(source)
     if given is not None:
@@ -257,14 +244,12 @@ def _check_rho(value: Any, source: Source, where: str) -> None:
 def _check_moderators(value: Any, source: Source, where: str) -> None:
     if not isinstance(value, str):
         raise InputError(f"{where}: {shown(value)} is no formula; write one such as 'rater + year', '1' for none")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         design_of(value, source.first)
 
 
 def _corrections(source: Source) -> list[str | None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         fit = RandomEffectsModel(source.first, method="EE", test="z").fit()
     codes = read_clusters(source.first, source.cluster).codes
     return [None, *means(Given(fit, codes, fit.level))]

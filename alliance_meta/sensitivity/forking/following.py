@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -23,7 +22,7 @@ from alliance_meta.effects.dependent.covariance import impute_V
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.dependent.hierarchy import select_effects
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import AllianceMetaError, AllianceMetaWarning, InputError
+from alliance_meta.errors import AllianceMetaError, InputError, quiet
 from alliance_meta.evidence.route_engine import Sample, by_inference, one_level
 from alliance_meta.evidence.route_fit import fit_effects
 from alliance_meta.evidence.routes import Route
@@ -45,10 +44,7 @@ Row = dict[str, Any]
 def specifications(choices: Options) -> tuple[list[Spec], dict[str, int]]:
     """Return every specification once, and how many combinations do not exist, by the reason.
 
-    Raises
-    ------
-    InputError
-        Too many combinations; a headline that does not exist.
+    Raises `InputError`: too many combinations; a headline that does not exist.
     """
     many = math.prod(len(options) for options in choices.values())
     if many > MOST:
@@ -104,8 +100,7 @@ class Setting:
 
 def follow_specs(setting: Setting, specs: Sequence[Spec]) -> list[Row]:
     """Return what each specification gives: `NUMBERS`, ``k``, ``studies``, and ``why`` where it gives none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AllianceMetaWarning)
+    with quiet():
         work = _Work(setting)
         together = [spec for spec in specs if _is_plain(setting, spec)]
         found = dict(_together(work, together))

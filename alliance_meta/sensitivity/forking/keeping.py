@@ -30,29 +30,18 @@ def line_of(record: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class Kept:
-    """The file in which finished records are kept, or none.
-
-    Attributes
-    ----------
-    path : Path or None
-    header : mapping
-        What makes another analysis another file.
-    """
+    """The file in which finished records are kept, or none."""
 
     path: Path | None
-    header: Mapping[str, Any]
+    header: Mapping[str, Any]  # what makes another analysis another file
 
     def finished(self, expected: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[Record]]:
         """Return the records of the units that an earlier run finished, and cut the file after the last of them.
 
         `expected` holds for each unit the beginning of each of its records: what says which it is.
 
-        Raises
-        ------
-        InputError
-            A file of other data or other choices, or of something else altogether.
-        CannotRunError
-            A file that cannot be read or written.
+        Raises `InputError`: a file of other data or other choices, or of something else altogether; `CannotRunError`: a
+        file that cannot be read or written.
         """
         if self.path is None:
             return []

@@ -73,7 +73,6 @@ class Multiverse(Result):
     measure : str
         Scale of the headline.
     provenance : Provenance
-    notes : tuple of Note
     """
 
     choices: Mapping[str, tuple[Any, ...]]
@@ -212,8 +211,7 @@ class Multiverse(Result):
             f"from {fixed(values.min(), 3)} to {fixed(values.max(), 3)}, the median is {fixed(np.median(values), 3)}."
         )
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         title = f"Multiverse of {_many(len(self.frame))} ({level_text(self.level)})"
         lost = self.frame.loc[self.frame["why"] != "", "why"].value_counts(sort=True)
         gone = [f"{count} x {why}" for why, count in sorted(lost.items(), key=lambda one: (-one[1], one[0]))]

@@ -48,7 +48,6 @@ class Baujat(Result):
         Squared change of its fitted value when it is left out, in units of that value's variance; NaN where without it
         a coefficient cannot be estimated, or, all other effects being alike, has no variance.
     provenance : Provenance
-    notes : tuple of Note
     """
 
     by: By
@@ -73,8 +72,7 @@ class Baujat(Result):
         rows = [{"k": k, "x": x, "y": gone if np.isnan(y) else y, "far": far} for k, x, y, far in columns]
         return frame_of(rows, pd.Index(self.labels, name="label"))
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         order = np.argsort(-np.nan_to_num(self.x * self.y), kind="stable")[:MOST_SHOWN]
         table = table_of(
             self.tidy().iloc[order], {"k": 0, "x": 3, "y": 3}, heads={"x": "part of Q", "y": "change"}, label=self.by

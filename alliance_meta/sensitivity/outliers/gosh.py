@@ -50,7 +50,6 @@ class Gosh(Result):
     scale : str
         Scale of the means, in words.
     provenance : Provenance
-    notes : tuple of Note
     """
 
     by: By
@@ -111,8 +110,7 @@ class Gosh(Result):
         rows = records_of(self.tidy().reset_index())
         return {**self._these("by", "method", "subsets", "seed", "measure"), **self.spread, "presence": rows}
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         table = self.tidy()
         order = np.argsort(-np.nan_to_num(table["share"].to_numpy(dtype=float)), kind="stable")[:MOST_SHOWN]
         kinds = {"mu_with": 3, "mu_without": 3, "overlap": 2, "share": 2, "I2_with": 0, "I2_without": 0, "share_I2": 2}

@@ -14,15 +14,7 @@ from alliance_meta.core.resampling import BLOCK, blocks_of, stream
 from alliance_meta.core.robust.sandwich import DiagonalWorking
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
-from alliance_meta.notes import (
-    Note,
-    check_cores,
-    check_iterations,
-    check_level,
-    check_option,
-    check_seed,
-    merge_notes,
-)
+from alliance_meta.notes import Note, check_cores, check_iterations, check_level, check_option, check_seed, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.rve import RVEResults
@@ -57,7 +49,6 @@ class QQNorm(Result):
     iterations, seed : int
     level : float
     provenance : Provenance
-    notes : tuple of Note
     """
 
     by: By
@@ -84,8 +75,7 @@ class QQNorm(Result):
         columns = self._these("x", "y", "lower", "upper", "outside")
         return pd.DataFrame(columns, index=pd.Index(self.labels, name="label"))
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         n, lost = len(self.labels), int(self.outside.sum())
         order = np.sort(np.argsort(-np.abs(self.y), kind="stable")[:MOST_SHOWN])
         line = (

@@ -40,7 +40,6 @@ class Radial(Result):
         Confidence level, a fraction; also that of the band around the line.
     measure : str
     provenance : Provenance
-    notes : tuple of Note
     """
 
     by: By
@@ -72,8 +71,7 @@ class Radial(Result):
         columns |= {"stat": self.stat, "outside": self.outside}
         return pd.DataFrame(columns, index=pd.Index(self.labels, name="label"))
 
-    def document(self) -> Document:
-        """Return what the result says, as data that can be written in several ways."""
+    def _content(self) -> Document:
         order = np.argsort(-np.abs(self.stat), kind="stable")[:MOST_SHOWN]
         lost, n = int(self.outside.sum()), len(self.labels)
         line = (

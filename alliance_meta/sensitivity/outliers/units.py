@@ -31,25 +31,13 @@ MODELS = (RandomEffectsResults, MultilevelResults, RVEResults, LocationScaleResu
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """The effects of a fit, one by one or by study.
-
-    Attributes
-    ----------
-    fit : the model, without robust standard errors
-    by : {"effect", "study"}
-    labels : tuple of str
-        What the n units are called.
-    unit : ndarray of int, shape (k,)
-        Unit of each effect.
-    work : WorkingCovariance
-        Covariance M of the effects under the model.
-    """
+    """The effects of a fit, one by one or by study."""
 
     fit: Any
     by: By
-    labels: tuple[str, ...]
-    unit: IntArray
-    work: WorkingCovariance
+    labels: tuple[str, ...]  # what the n units are called
+    unit: IntArray  # (k,): unit of each effect
+    work: WorkingCovariance  # covariance M of the effects under the model
 
     @property
     def n(self) -> int:
