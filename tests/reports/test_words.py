@@ -82,7 +82,7 @@ def in_code() -> Iterator[str]:
                 at = SAID_BY.get(node.func.id, len(node.args))
                 yield from constants(node.args[at]) if at < len(node.args) else ()
     for path in FOLDER.glob("templates/*.j2"):
-        yield from re.findall(r'\btr\("([^"]+)"\)', path.read_text(encoding="utf-8"))
+        yield from re.findall(r'\btr\("([^"]+)"', path.read_text(encoding="utf-8"))
     yield from WORDS.values()
     yield from KINDS.values()
     yield from (words for _, words in PROSE.findall((HEAD + BY).replace("{{", "{").replace("}}", "}") + REST))
