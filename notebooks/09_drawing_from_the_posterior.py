@@ -22,6 +22,8 @@
 # Hamiltonian Monte Carlo method.
 
 # %%
+import warnings
+
 import pandas as pd
 
 import alliance_meta as am
@@ -51,7 +53,18 @@ print("priors:", exact.priors)
 # much faster then. First far too few draws:
 
 # %%
-hasty = am.bayes.sample(model, seed=1, draws=250, tune=500, chains=2, cores=1, sampler="pymc")
+with warnings.catch_warnings(record=True) as heard:
+    warnings.simplefilter("always", am.errors.ConvergenceWarning)
+    few = {"draws": 250, "tune": 500, "chains": 2}
+    hasty = am.bayes.sample(model, seed=1, cores=1, sampler="pymc", **few)
+for one in heard:
+    print(f"{one.category.__name__}: {one.message}")
+
+# %% [markdown]
+# Every use of such draws warns again. Here they are shown on purpose, so that once is enough.
+
+# %%
+warnings.simplefilter("ignore", am.errors.ConvergenceWarning)
 hasty
 
 # %% [markdown]
@@ -69,7 +82,8 @@ am.plots.chains(hasty)
 # ## 3. Enough draws
 
 # %%
-drawn = am.bayes.sample(model, seed=1, draws=1000, tune=500, chains=4, cores=1, sampler="pymc")
+more = {"draws": 1000, "tune": 500, "chains": 4}
+drawn = am.bayes.sample(model, seed=1, cores=1, sampler="pymc", **more)
 drawn
 
 # %%
