@@ -361,7 +361,7 @@ def test_words(molloy, regression):
     assert "Intervals: equal-tailed, 95 % of the posterior" in text
     assert "mu ~ normal(0, 0.5); tau ~ half-normal(0.3)" in text
     assert "<caption>Posterior (Fisher z, 95 % equal-tailed intervals)</caption>" in molloy._repr_html_()
-    assert "equal-tailed 95 % credible intervals" in molloy.methods_text()
+    assert "equal-tailed 95% credible intervals" in molloy.methods_text()
     assert 'interval.type="central"' in molloy.r_code()
     assert "dhalfnormal(t, scale=0.3)" in molloy.r_code()
     assert "bmr(" in regression.r_code()

@@ -266,7 +266,7 @@ def test_the_words_follow_level_kind_and_sampler(sampled):
     other = replace(sampled, level=0.8, interval="hdi", sampler=settings)
     assert "Intervals: highest-density, 80 % of the posterior" in other.summary()
     text = other.methods_text()
-    assert "shortest (highest-density) 80 % credible intervals" in text
+    assert "shortest (highest-density) 80% credible intervals" in text
     assert "No-U-Turn sampler as implemented in nutpie" in text
     assert "4 chains of 2000 draws each after 1000 draws of tuning" in text
     assert "the true effects of studies follow a normal distribution" in text

@@ -97,7 +97,7 @@ def test_one_powered_study_of_several_effects_is_one_study() -> None:
     found = bias.waap(fit(data))
     assert found.fallback
     assert found.powered == 2
-    assert "2 effects of one study had 80 % power" in found.summary()
+    assert "2 effects of one study had 80% power" in found.summary()
 
 
 def test_the_side_is_said_to_be_taken_where_no_slope_tells() -> None:

@@ -20,7 +20,7 @@ from alliance_meta.results import wording
 from alliance_meta.results.fit import columns_of
 from alliance_meta.results.r_code import comment, covariance, data, formula, path, quoted
 from alliance_meta.tables.document import Document, Kind, Table, table_of
-from alliance_meta.tables.format import brief, fixed, level_text, probability
+from alliance_meta.tables.format import brief, fixed, format_level, level_text, probability
 
 
 def statistics(fit: Quantities) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _reason(value: float) -> str:
 def interval_words(fit: Any) -> str:
     """Return the sentence of a methods section on estimates and intervals."""
     kind = "equal-tailed" if fit.interval == "eti" else "shortest (highest-density)"
-    return f"Posterior medians are reported with {kind} {level_text(fit.level)} credible intervals."
+    return f"Posterior medians are reported with {kind} {format_level(fit.level)} credible intervals."
 
 
 def prior_words(fit: Any, priors: Mapping[str, Prior]) -> str:

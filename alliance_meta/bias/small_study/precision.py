@@ -232,13 +232,13 @@ class Waap(Adjusted):
     Attributes
     ----------
     powered : int
-        Effects with 80 % power to find the UWLS mean.
+        Effects with 80% power to find the UWLS mean.
     fallback : bool
         Whether fewer than two had it, so that `estimate` is UWLS.
     """
 
     called: ClassVar[str] = "WAAP-UWLS"
-    assumes: ClassVar[str] = "effects with 80 % power escape selection"
+    assumes: ClassVar[str] = "effects with 80% power escape selection"
 
     powered: int
     fallback: bool
@@ -369,7 +369,7 @@ def _on_z(found: Uwls3) -> Uwls3:
 
 
 def waap(fit: Any, *, cluster: Any = STUDY, level: float | None = None) -> Waap:
-    """Average only the effects that had 80 % power to find the mean; where fewer than two had, all of them (`uwls`).
+    """Average only the effects that had 80% power to find the mean; where fewer than two had, all of them (`uwls`).
 
     A study with enough people finds what is there, and is published for it. Studies that were too small needed luck,
     and those that had none are missing. What counts as large enough hangs on the mean effect, which `uwls` estimates:
@@ -415,7 +415,7 @@ def waap(fit: Any, *, cluster: Any = STUDY, level: float | None = None) -> Waap:
     notes = found.notes
     if fallback and whole.estimate == whole.estimate:
         many = "No effect has" if powered == 0 else f"{powered} effect{'s' if powered > 1 else ''} of one study had"
-        text = f"{many} 80 % power to find the mean: this is UWLS of all {source.k} effects."
+        text = f"{many} 80% power to find the mean: this is UWLS of all {source.k} effects."
         notes = merge_notes(notes, (Note("waap-fallback", text),))
     own: dict[str, Any] = {"powered": powered, "fallback": fallback, "notes": notes}
     return Waap(**about(source) | numbers, **own)

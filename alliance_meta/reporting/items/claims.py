@@ -65,7 +65,7 @@ class Audit(Piece):
         ]
         claimed = 100 * self.claimed
         rows.append({"kind": "mean", "label": "What is claimed", "yi": claimed})
-        words = "; ".join(f"{row['label']} {fixed(row['yi'], 1)} %" for row in rows)
+        words = "; ".join(f"{row['label']} {fixed(row['yi'], 1)}%" for row in rows)
         meta = {
             "plot": "means",
             "title": "Share of outcome that the printed correlations explain",
