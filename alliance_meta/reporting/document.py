@@ -257,14 +257,7 @@ def _made(declaration: Declaration, say: Callable[[str], None]) -> dict[str, Any
     refuse(declaration.path, builder.problems)
     document = {
         "schema": SCHEMA,
-        "report": {
-            "name": declaration.name,
-            "title": declaration.title,
-            "subtitle": declaration.subtitle,
-            "lang": declaration.lang,
-            "declaration_sha256": sha256(declaration.path.read_bytes()),
-            "rebuild": appendix.rebuild_command(declaration),
-        },
+        "report": _head(declaration),
         "versions": appendix.software(fits),
         "abstract": opening,
         "cited": sorted([*appendix.cited(fits), *([review.GRADE] if declaration.certainty else [])]),
@@ -279,6 +272,17 @@ def _made(declaration: Declaration, say: Callable[[str], None]) -> dict[str, Any
     }
     encoded: dict[str, Any] = plain(document)
     return encoded
+
+
+def _head(declaration: Declaration) -> dict[str, Any]:
+    return {
+        "name": declaration.name,
+        "title": declaration.title,
+        "subtitle": declaration.subtitle,
+        "lang": declaration.lang,
+        "declaration_sha256": sha256(declaration.path.read_bytes()),
+        "rebuild": appendix.rebuild_command(declaration),
+    }
 
 
 # Tables whose numbers prose may quote under the name of the table; some also name sources.

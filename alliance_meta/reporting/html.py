@@ -186,6 +186,26 @@ def _view(document: Document) -> dict[str, Any]:
     def words(text: str) -> str:
         return writing.fill(text, lookup)
 
+    return {
+        "title": document["report"]["title"],
+        "subtitle": words(document["report"]["subtitle"]),
+        "lang": document["report"]["lang"],
+        "name": document["report"]["name"],
+        "cautions": [
+            {"concerns": "; ".join(group["concerns"]), "items": [writing.inline(text) for text in group["texts"]]}
+            for group in document["cautions"]
+        ],
+        "abstract": [
+            {"label": part["label"], "blocks": writing.blocks(words(part["text"]))} for part in document["abstract"]
+        ],
+        "sections": _sections(document, numbering, words),
+        "words": {key: tr(text) for key, text in WORDS.items()} | {"made": tr(MADE)},
+        "footer": writing.inline(tr(FOOTER)),
+        "version": document["versions"].get("alliance_meta", ""),
+    }
+
+
+def _sections(document: Document, numbering: Mapping[str, str], words: Any) -> list[dict[str, Any]]:
     notes = _Notes()
     sections = [
         {
@@ -200,23 +220,7 @@ def _view(document: Document) -> dict[str, Any]:
         }
         for section in document["sections"]
     ]
-    return {
-        "title": document["report"]["title"],
-        "subtitle": words(document["report"]["subtitle"]),
-        "lang": document["report"]["lang"],
-        "name": document["report"]["name"],
-        "cautions": [
-            {"concerns": "; ".join(group["concerns"]), "items": [writing.inline(text) for text in group["texts"]]}
-            for group in document["cautions"]
-        ],
-        "abstract": [
-            {"label": part["label"], "blocks": writing.blocks(words(part["text"]))} for part in document["abstract"]
-        ],
-        "sections": notes.added(sections),
-        "words": {key: tr(text) for key, text in WORDS.items()} | {"made": tr(MADE)},
-        "footer": writing.inline(tr(FOOTER)),
-        "version": document["versions"].get("alliance_meta", ""),
-    }
+    return notes.added(sections)
 
 
 MADE = marked("A report made with alliance_meta")
