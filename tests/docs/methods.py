@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import alliance_meta as am
-from alliance_meta.reporting.appendix import REFERENCES, method_keys
+from alliance_meta.reporting.text.references import REFERENCES, method_keys
 from alliance_meta.results.random_effects import ESTIMATORS as CALLED
 
 PAGE = Path(__file__).parents[2] / "docs" / "methods.md"

@@ -139,7 +139,7 @@ def test_without_typst_the_page_is_still_made(sheet: Path, monkeypatch: pytest.M
 def test_formats_can_be_chosen(sheet: Path) -> None:
     (sheet / "own.toml").write_text(OWN, encoding="utf-8")
     built = build_report(sheet / "own.toml", out=sheet / "there", formats=["methods"])
-    assert [path.name for path in built] == ["results.json", "methods.txt"]
+    assert [path.name for path in built] == ["results.json", "methods.txt", "references.bib"]
     with pytest.raises(InputError, match=r"'htm'; did you mean 'html'"):
         build_report(sheet / "own.toml", formats=["htm"])
 

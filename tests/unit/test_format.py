@@ -108,6 +108,9 @@ def test_counts_levels_percents() -> None:
 @given(st.floats(-1e6, 1e6), st.integers(0, 6))
 def test_the_text_reads_back_within_half_a_unit(value: float, decimals: int) -> None:
     text = fmt.format_number(value, decimals, leading_zero=False)
+    if text[0] in "<>":  # as near to 1 as no decimals say
+        assert 0.9999 < abs(value) < 1
+        return
     read = float(text.replace(fmt.MINUS, "-"))
     half_a_unit = 0.5 * 10.0**-decimals
     assert abs(read - value) <= half_a_unit + abs(value) * 10.0 ** (1 - fmt.SIGNIFICANT_DIGITS)

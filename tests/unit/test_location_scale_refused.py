@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from alliance_meta import InputError, LocationScaleModel, escalc, load_dataset, plots, sensitivity
+from alliance_meta import InputError, LocationScaleModel, escalc, load_dataset, sensitivity
 from alliance_meta.models import true_effects
 
 pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.AllianceMetaWarning")
 
 ONE_TAU2 = {
-    "forest": plots.forest_data,
-    "caterpillar": plots.caterpillar_data,
     "bootstrap": lambda fit: sensitivity.bootstrap(fit, seed=1),
     "permutation_test": lambda fit: sensitivity.permutation_test(fit, seed=1),
     "lr_test": sensitivity.lr_test,

@@ -52,6 +52,8 @@ def patched(data: bytes, old: bytes, new: bytes, part: str = "xl/worksheets/shee
         for name in before.namelist():
             content = before.read(name)
             if name == part:
+                # Writers differ in how they write an empty element.
+                content = content.replace(b"<v></v>", b"<v/>").replace(b"<v />", b"<v/>")
                 assert old in content
                 content = content.replace(old, new)
             after.writestr(name, content)
@@ -148,7 +150,7 @@ def test_a_formula_without_a_result_is_an_error_wherever_it_stands() -> None:
 
 def test_the_saved_result_of_a_formula_is_read_and_said() -> None:
     data = saved(workbook(A=[HEADER, ["Ada", 2001, "=31/100", 48, "a"], *ROWS[1:]]))
-    data = patched(data, b"<f>31/100</f><v /></c>", b"<f>31/100</f><v>0.31</v></c>")
+    data = patched(data, b"<f>31/100</f><v/></c>", b"<f>31/100</f><v>0.31</v></c>")
     reading = examine_bytes(data, "sheet.xlsx")
     assert reading.table is not None
     assert reading.table.frame["r"].tolist()[0] == 0.31
