@@ -205,6 +205,7 @@ def test_what_a_label_says_itself_comes_first_and_letters_last() -> None:
     assert names == ["client, effect a", "client, effect b", "therapist"]
     assert [note.code for note in notes] == ["forest-letters"]
     assert named([0, 0])[0] == ["effect a", "effect b"]
+    assert named([0, 2], ["Bo 2001a", "Bo 2001b"])[0] == ["client", "therapist"]
     assert named([0, 2], alliance_rater=["client", "", None, "", ""])[0] == ["client", "not coded"]
 
 

@@ -68,7 +68,7 @@ def _rests(labels: list[str], study: str) -> list[str]:
     shared = study if all(label.startswith(study) for label in labels) else _beginning(labels)
     rests = [label[len(shared) :].strip(" ,;:") for label in labels]
     rests = [rest[1:-1] if re.fullmatch(r"\[[^\[\]]*\]|\([^()]*\)", rest) else rest for rest in rests]
-    lettered = bool(shared) and any(re.fullmatch(r"[a-z]{0,2}", rest) for rest in rests)
+    lettered = bool(shared) and any(re.fullmatch(r"(?:(?:18|19|20)\d\d)?[a-z]{0,2}", rest) for rest in rests)
     return [] if lettered or len(labels) == 1 else rests
 
 
