@@ -16,7 +16,7 @@ from alliance_meta.folders import write_folder
 from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.reporting import writing
 from alliance_meta.reporting.declaration import inputs, read_declaration
-from alliance_meta.reporting.document import SCHEMA, make_document
+from alliance_meta.reporting.document import SCHEMA, make_document, silent
 from alliance_meta.reporting.html import make_view, render_html, render_supplement
 from alliance_meta.reporting.made import (
     FORMATS,
@@ -177,7 +177,7 @@ class Drawn:
 
 
 def draw_figures(
-    document: Mapping[str, Any], formats: Collection[str] = FORMATS, say: Callable[[str], None] = lambda step: None
+    document: Mapping[str, Any], formats: Collection[str] = FORMATS, say: Callable[[str], None] = silent
 ) -> dict[str, Drawn]:
     """Draw every figure of the document as far as the formats need it."""
     drawn, count = {}, len(document["figures"])
@@ -229,16 +229,12 @@ class Built(tuple[Path, ...]):
         return self
 
 
-def _silent(step: str) -> None:
-    """Tell nobody."""
-
-
 def build_report(
     path: str | Path,
     *,
     out: str | Path | None = None,
     formats: Collection[str] | None = None,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
 ) -> Built:
     """Run a declared report and write its folder.
 
@@ -375,7 +371,7 @@ def _remarks(removed: Collection[str], renamed: Mapping[str, str]) -> Iterator[N
 
 
 def render(
-    document: Mapping[str, Any], *, formats: Collection[str] = FORMATS, say: Callable[[str], None] = _silent
+    document: Mapping[str, Any], *, formats: Collection[str] = FORMATS, say: Callable[[str], None] = silent
 ) -> tuple[dict[str, bytes], tuple[Note, ...]]:
     """Return every file that follows from a document, by its name in the report's folder."""
     files: dict[str, bytes] = {}

@@ -140,6 +140,7 @@ class _Level:
         return Left(np.add.reduceat(logs, self.rows.starts, axis=1), deviate, moved)
 
     def fitted(self, parts: _Parts, *, whole: bool) -> Array:
+        """Return the log density of each effect, or of each whole study, given all others."""
         if not whole:
             variance = 1.0 / parts.free + (parts.half**2).sum(axis=2) / parts.free**2
             return -0.5 * (LOG_2PI + np.log(variance) + (parts.g / parts.free) ** 2 / variance)
