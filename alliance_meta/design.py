@@ -381,7 +381,7 @@ def _check_levels(used: Columns, levels: Mapping[str, tuple[str, ...]]) -> None:
     for name, values in used.items():
         if len(values) and (values == values[0]).all():
             kind = "one level" if name in levels else "one value"
-            single.append(f"moderator {name!r} has {kind}, {values[0]!r}, in all {len(values)} effects")
+            single.append(f"moderator {name!r} has {kind}, {str(values[0])!r}, in all {len(values)} effects")
     if single:
         raise DesignError("; ".join(single) + ": nothing to compare, leave it out of mods")
 

@@ -173,7 +173,7 @@ PLOTS: dict[str, Callable[[Case], Any]] = {
     "qqnorm": lambda c: plots.qqnorm(sensitivity.qqnorm(c.fit(), seed=1, iterations=100)),
     "gosh": lambda c: plots.gosh(sensitivity.gosh(c.fit(), subsets=3000, seed=1)),
     "profile": lambda c: plots.profile(c.fit()),
-    "profiles": lambda c: plots.profiles(c.levels, points=15),
+    "profiles": lambda c: plots.profiles(c.levels),
     "resampled": lambda c: plots.resampled(sensitivity.bootstrap(c.fit(), seed=1, iterations=200)),
     "posterior": lambda c: plots.posterior(c.bayes),
     "posterior, new study": lambda c: plots.posterior(c.bayes, what="theta_new"),

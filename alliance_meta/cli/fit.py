@@ -26,7 +26,7 @@ from alliance_meta.cli.output import held_notes, print_json, print_note, shown_p
 from alliance_meta.errors import InputError
 from alliance_meta.files import write_bytes
 from alliance_meta.notes import RobustType, Tau2Method, Test, VType
-from alliance_meta.tables.format import brief
+from alliance_meta.tables.format import brief, plural
 
 if TYPE_CHECKING:
     from alliance_meta.effects.sheet.coded import CodedTable
@@ -85,7 +85,7 @@ def choose(effects: EffectSizes, model: str | None, cluster: str | None, *, baye
     if cluster is not None or k > studies:
         groups = f"--cluster {cluster}" if cluster is not None else f"{k} effects from {studies} studies"
         return Choice(CHE, f"{groups}; --model chooses another")
-    return Choice(RANDOM, f"{k} effects, one a study; --model chooses another")
+    return Choice(RANDOM, f"{plural(k, 'effect')}, one a study; --model chooses another")
 
 
 def check_settings(choice: Choice, given: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ from alliance_meta.effects.studies import (
 from alliance_meta.errors import CodingError, InputError, Problem
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.tables.document import Document, as_html, frame_table
+from alliance_meta.tables.format import plural
 
 if TYPE_CHECKING:
     from alliance_meta._typing import Array
@@ -204,14 +205,14 @@ class EffectSizes:
     @property
     def counted(self) -> str:
         """How many effects there are, and from how many studies where these are fewer."""
-        studies = "" if self.n_studies == self.k else f" from {self.n_studies} studies"
-        return f"k = {self.k} effects{studies}"
+        studies = "" if self.n_studies == self.k else f" from {plural(self.n_studies, 'study', 'studies')}"
+        return f"k = {plural(self.k, 'effect')}{studies}"
 
     @property
     def heading(self) -> str:
         """Origin and scale, and where several effects come from one study also studies and people."""
         people = "" if self.people is None else f", {spaced(self.people)} people"
-        counts = "" if self.n_studies == self.k else f"; {self.k} effects from {self.n_studies} studies{people}"
+        counts = "" if self.n_studies == self.k else f"; {self.counted.removeprefix('k = ')}{people}"
         return f"{self.provenance.source}: {self.scale_label} ({self.measure}){counts}"
 
     @property

@@ -189,7 +189,7 @@ class ModelSelection(Result):
         kinds: dict[str, Kind] = {"p": 0, **dict.fromkeys(("loglik", self.criterion, "delta", "weight"), 3)}
         average = dict.fromkeys(("estimate", "se", "ci_lb", "ci_ub", "weight"), 4)
         return self._document(
-            f"{n} models of k = {self.effects.k} effects by {self.criterion} ({self.method})",
+            f"{n} models of {self.effects.counted} by {self.criterion} ({self.method})",
             cut(table_of(self._table, {**kinds, "tau2": 4, "R2": 1}), SHOWN, "... and {left} more"),
             table_of(self.average(), average, f"Average over all models, {level_text(self.level)} intervals"),
             table_of(self.importance.to_frame(), {"importance": 3}, "Importance"),

@@ -25,10 +25,11 @@ from alliance_meta.plots.sheet.chart_frame import (
     as_frame,
     chart_frame,
     with_r,
+    without_interval,
 )
 from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, text_width, wrap
 from alliance_meta.plots.sheet.swarm import radii_of, see_through, swarm
-from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
+from alliance_meta.tables.format import format_count, format_interval, format_level, format_number, plural
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -109,7 +110,8 @@ def bubble_data(
         model_label=fit.model_label,
         key=_key(used, categorical, rows, weights_of(fit)[1]),
         bottom=[
-            *refusal(fit), *held_line(held, categorical), *(note.message for note in notes), *_tests(fit, used),
+            *refusal(fit), *held_line(held, categorical), *(note.message for note in notes),
+            *(without_interval(rows) if categorical else []), *_tests(fit, used),
         ],
         by=by,
         levels=[str(row["label"]) for row in rows] if categorical else [], held=held,
@@ -256,7 +258,7 @@ def _description(
     level: float,
 ) -> str:
     effect = parts.effect_text
-    text = f"Bubble plot of {format_count(fit.k)} effects against {by}."
+    text = f"Bubble plot of {plural(fit.k, 'effect')} against {by}."
     measure = fit.effects.measure
     if categorical:
         means = "; ".join(f"{row['label']} (k = {row['k']}) {effect(measure, row)}" for row in rows)
@@ -337,7 +339,7 @@ def draw_line(chart: Chart, frame: pd.DataFrame, ylim: Limits | None) -> None:
     studies, line = frame[frame["kind"] == "study"], frame[frame["kind"] == "line"]
     _effects(chart, frame, ylim)
     values = studies["x"].to_numpy()
-    chart.numbers("x", _roomy(values), whole=bool(frame.attrs["whole"] and np.ptp(values) >= 3))
+    chart.numbers("x", _roomy(values), whole=bool(frame.attrs["whole"]))
     x, y = line["x"].to_numpy(), {name: chart.shown(line[name].to_numpy()) for name in EFFECT}
     there, inside = np.isfinite(line["yi"].to_numpy()), line["inside"].to_numpy() > 0
     for low, high, mark in (("pi_lb", "pi_ub", "pi"), ("ci_lb", "ci_ub", "ci")):

@@ -62,6 +62,8 @@ def moderators_data(table: ModeratorTable, *, title: str | None = None, show_cau
     text, own = format_level(table.level), rows[0]
     said = "; ".join(f"{row['label']} {parts.effect_text(table.measure, row)}" for row in rows if _drawn(row))
     gone = [f"No test of {name}: {row['why']}" for name, row in tests.items() if row["why"]]
+    gone += [f"No mean of {row['level']}: {row['why']}" for row in others
+             if row["why"] and not tests[row["moderator"]]["why"]]  # fmt: skip
     model = model_words(table)
     slopes = any(row["kind"] == "slope" for row in rows)
     key = estimate_key("Mean effect", f"{text} CI", [row for row in rows if _drawn(row)], text)

@@ -26,7 +26,7 @@ from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.sensitivity.profiles import ProfileLikelihood
 from alliance_meta.sensitivity.profiles import profile as likelihoods
-from alliance_meta.tables.format import format_interval, format_level, format_number
+from alliance_meta.tables.format import format_interval, format_level, format_number, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -408,7 +408,7 @@ def profile(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
 def _check(fit: RandomEffectsResults) -> None:
     if fit.k <= fit.p:
         raise InputError(
-            f"k = {fit.k} effects and p = {fit.p} coefficients leave no likelihood of tau2 to profile; "
+            f"{plural(fit.k, 'effect')} and {plural(fit.p, 'coefficient')} leave no likelihood of tau2 to profile; "
             "it needs more effects than coefficients"
         )
     if fit.settings.tau2 is not None:

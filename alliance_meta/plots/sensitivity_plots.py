@@ -15,7 +15,7 @@ from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.measure import SUMMARY
 from alliance_meta.sensitivity.assumed_rho import RhoGrid
 from alliance_meta.sensitivity.dependence import METHODS, DependenceComparison
-from alliance_meta.tables.format import brief, fixed, format_count, format_level
+from alliance_meta.tables.format import brief, fixed, format_level, plural
 
 
 def dependence_data(
@@ -120,10 +120,8 @@ def _method_rows(result: DependenceComparison, term: str) -> list[dict[str, Any]
 
 def _method_lines(result: DependenceComparison, term: str) -> list[str]:
     settings = result.settings
-    effects, studies = format_count(result.effects.k), format_count(result.clusters.n)
-    lines = [
-        f"{effects} effects in {studies} studies; assumed correlation of sampling errors ρ = {brief(settings['rho'])}"
-    ]
+    many = f"{plural(result.effects.k, 'effect')} in {plural(result.clusters.n, 'study', 'studies')}"
+    lines = [f"{many}; assumed correlation of sampling errors ρ = {brief(settings['rho'])}"]
     if not result.is_mean:
         lines[0] += f"; moderators: {settings['mods']}"
     lines += [f"{METHODS[name]} left out: {reason.reason}" for name, reason in result.left_out.items()]

@@ -26,7 +26,7 @@ from alliance_meta.plots.sheet.measure import (
 )
 from alliance_meta.sensitivity.forking.choices import CHOICES, GRADES
 from alliance_meta.sensitivity.forking.multiverses import Multiverse
-from alliance_meta.tables.format import format_count, format_level
+from alliance_meta.tables.format import format_level, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +100,7 @@ def specification_curve_data(
     ]
     lost = len(found.frame) - len(given)
     said = [line for line in (found.position(), found.agreement()) if line]
-    gone = f"{format_count(lost)} specification{'s' if lost > 1 else ''} gave no number"
+    gone = f"{plural(lost, 'specification')} gave no number"
     level = format_level(found.level)
     key = [["mean", "Headline"], ["dot", "Defensible"], ["ring", "To see what it does"], ["hair", f"{level} CI"]]
     return chart_frame(

@@ -13,7 +13,7 @@ from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, is_correlation
 from alliance_meta.reporting.items.selections import MEAN, NEW
 from alliance_meta.reporting.writing import number
 from alliance_meta.tables.document import Table, html_table
-from alliance_meta.tables.format import fixed, format_count, format_level, format_weight
+from alliance_meta.tables.format import fixed, format_count, format_level, format_weight, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,7 +199,7 @@ def _points(inches: float) -> float:
 def _set(one: Mapping[str, Any], frame: pd.DataFrame, layout: Layout) -> dict[str, Any]:
     """Return the mean of a selection: its rows, its words, and its marks around a height of 0."""
     made = {"rows": one["rows"]}
-    counts = f"{one['k']} effects" if one["k"] != 1 else "1 effect"
+    counts = plural(one["k"], "effect")
     counts += f" of {one['studies']} {'study' if one['studies'] == 1 else 'studies'}"
     if "refused" in one:
         return {**made, "said": f"{counts}: no pooled value; {one['refused'].rstrip('.')}."}

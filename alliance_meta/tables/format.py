@@ -322,6 +322,15 @@ def factor(log: float, *, largest: float = 1e5) -> str:
     return f"{fixed(math.exp(log - exponent * math.log(10.0)), 2)}e{exponent:+03d}"
 
 
+def plural(n: float, one: str, more: str = "") -> str:
+    """Write a count with its noun.
+
+    >>> plural(1, "effect"), plural(2000, "effect"), plural(2, "study", "studies")
+    ('1 effect', '2,000 effects', '2 studies')
+    """
+    return f"{format_count(n)} {one if n == 1 else more or one + 's'}"
+
+
 def level_text(level: float) -> str:
     """Write a level of confidence as plain text.
 

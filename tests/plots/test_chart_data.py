@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, RandomEffectsModel, moderators, sensitivity
+from alliance_meta import BayesianModel, EffectSizes, RandomEffectsModel, moderators, sensitivity
 from alliance_meta.errors import DesignError, InputError
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.notes import NotApplicable
@@ -22,6 +22,7 @@ from alliance_meta.plots import (
     caterpillar_data,
     dependence_data,
     means_data,
+    posterior,
     profile,
     profile_data,
     resampled,
@@ -198,7 +199,7 @@ def test_what_has_no_likelihood_has_no_profile() -> None:
         profile(molloy(method="DL"))
     with pytest.raises(InputError, match="tau2 was given"):
         profile(molloy(tau2=0.01))
-    with pytest.raises(InputError, match="k = 1 effects and p = 1"):
+    with pytest.raises(InputError, match="1 effect and 1 coefficient leave"):
         profile(fitted(1))
 
 
@@ -414,3 +415,12 @@ def test_a_weight_function_holds_the_models_numbers() -> None:
     assert frame["label"].tolist() == ["0 to .025", ".025 to .5", ".5 to .975", ".975 to 1"]
     with pytest.raises(InputError, match=r"needs the result of bayes\.robma"):
         weight_function_data(molloy())
+
+
+@pytest.mark.parametrize("k", [3, 40])
+def test_densities_reach_both_ends_of_an_axis_that_begins_at_no_effect(k: int) -> None:
+    effects = fitted(k).effects
+    ax = posterior(BayesianModel(replace(effects, yi=effects.yi + 0.6)).fit()).axes[0]
+    x = np.concatenate([line.get_xdata() for line in ax.lines[:2]]).astype(float)
+    assert ax.get_xlim() == pytest.approx((x.min(), x.max()))
+    assert x.min() <= 0.0 < x.max()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,3 +127,23 @@ def test_what_has_no_levels_is_refused_with_a_mend() -> None:
         plots.means(crossed())
     with pytest.raises(InputError, match=r"give the fitted model, with by="):
         plots.orchard(moderators.marginal_means(crossed(), "rater"))
+
+
+@pytest.mark.parametrize("draw", [plots.means_data, plots.orchard_data, lambda fit: plots.bubble_data(fit, "rater")])
+def test_a_level_that_one_study_alone_tells_about_says_why_it_has_no_interval(draw: Any) -> None:
+    whole = dependent(60, 15)
+    first = [name == whole.study_id[0] for name in whole.study_id]
+    for lonely, others in ((True, np.where(first, "observer", "client")), (False, np.tile(["observer", "client"], 30))):
+        effects = replace(whole, _moderators=whole.moderators.assign(rater=others))
+        fit = quiet(lambda effects=effects: che(effects, mods="rater"))
+        lines = [line for line in draw(fit).attrs["bottom"] if line.startswith("No interval of")]
+        assert lines == (["No interval of observer: too few clusters for a robust standard error"] if lonely else [])
+
+
+def test_effects_that_an_interval_could_hide_stand_before_it_where_they_are_few() -> None:
+    for k, before in ((30, True), (100, False)):
+        ax = plots.orchard(fitted(k)).axes[0]
+        points = max(ax.collections, key=lambda one: len(one.get_offsets()))
+        interval = max(ax.lines, key=lambda line: line.get_linewidth())
+        assert len(points.get_offsets()) == k
+        assert (points.get_zorder() > interval.get_zorder()) == before

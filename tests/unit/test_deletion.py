@@ -54,7 +54,7 @@ def test_few_effects(k, method):
 def test_one_effect():
     fit = RandomEffectsModel(effects(1)).fit()
     for ask in (leave_one_out, influence):
-        with pytest.raises(InputError, match="all 1 effect belong to one effect"):
+        with pytest.raises(InputError, match=r"there is one effect .* with 1 effect;"):
             ask(fit)
     steps = cumulative(fit, order="given").tidy()
     assert steps["estimate"].tolist() == pytest.approx(fit.beta)
@@ -63,7 +63,7 @@ def test_one_effect():
 def test_one_study():
     es = effects(6, study_id=["a"] * 6)
     fit = RandomEffectsModel(es).fit()
-    with pytest.raises(InputError, match="all 6 effects belong to one study"):
+    with pytest.raises(InputError, match=r"there is one study .* with 6 effects;"):
         leave_one_out(fit)
     assert len(leave_one_out(fit, by="effect").tidy()) == 6
 

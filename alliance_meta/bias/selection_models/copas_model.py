@@ -140,7 +140,7 @@ def copas(fit: Any, *, alternative: Favoured | None = None, ngrid: int = 20, lev
         raise InputError(f"ngrid={ngrid!r}: a whole number from 5 to 100")
     asked = given(fit, "copas", level=level)
     if asked.k < FEWEST:
-        raise InputError(f"copas needs {FEWEST} effects; there are {asked.k}")
+        raise InputError(f"copas needs {FEWEST} effects, not {asked.k}")
     if asked.sei.max() < RATIO * asked.sei.min():
         raise InputError(
             "copas needs studies of different size: these standard errors are as good as equal, so that no study is "

@@ -41,6 +41,7 @@ from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes, warn_note
+from alliance_meta.tables.format import plural
 
 # Fewer effects than this tell little about selection; fewer than this in an interval tell little about its weight.
 FEW, FEW_INSIDE = 10, 4
@@ -284,7 +285,7 @@ def _check_size(problem: SelectionProblem, free: Mask) -> None:
     held = sum(part.stop - part.start for part, one in zip(problem.slices[2:], free, strict=True) if not one)
     if problem.k < problem.n - held:
         raise InputError(
-            f"{problem.k} effects are too few for the {problem.n - held} parameters of this selection model; give the "
+            f"too few effects ({problem.k}) for the {problem.n - held} parameters of this selection model; give the "
             "weights with delta= (bias.vevea_woods tries several), or use fewer steps"
         )
 
@@ -464,7 +465,7 @@ def _notes(
         text = "The search for the highest likelihood of the selection model stopped early; do not use its estimates."
         notes.append(warn_note("not-converged", text, ConvergenceWarning, stacklevel=4))
     if asked.k < FEW:
-        text = f"{asked.k} effects are few for a selection model: single results decide its estimates."
+        text = f"{plural(asked.k, 'effect')}: few for a selection model, single results decide its estimates."
         notes.append(Note("few-effects", text))
     edges = [0.0, *steps, 1.0]
     few = [f"{edges[j]:g} < p <= {edges[j + 1]:g} ({n})" for j, n in enumerate(counts) if n < FEW_INSIDE]

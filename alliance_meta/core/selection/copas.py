@@ -202,7 +202,7 @@ def copas(y: Array, s: Array, sign: float, n: int) -> CopasFound:
     ones, v = np.ones((len(y), 1)), s**2
     tau2 = float(maximise(make_batch(y, v, ones), restricted=False).tau2[0])
     # At 0 the likelihood is level in tau, whether or not it rises from there; from afar another peak may be met.
-    tau = np.sqrt([max(tau2, 0.05 * v.mean()), max(float(np.var(y)), v.mean())])
+    tau = np.sqrt([max(tau2, 0.05 * float(v.mean())), max(float(np.var(y)), float(v.mean()))])
     mean = np.average(y, weights=1.0 / (v + tau2))
     starts = np.column_stack([np.full(2, mean), np.full(2, 0.5 * sign), tau])
     ends = gamma_range(s)

@@ -12,7 +12,7 @@ from alliance_meta.effects.contract.vocabulary import ALLIANCE_MEASURES, RATERS,
 from alliance_meta.effects.datasets import data_root, read_resource
 from alliance_meta.errors import AdaptedInputWarning, InputError
 from alliance_meta.notes import Note, warn_note
-from alliance_meta.tables.format import fixed
+from alliance_meta.tables.format import fixed, plural
 
 SAME = ("alliance_measure", "alliance_rater")
 SHEET, PUBLISHED, MEAN = "sheet", "published", "mean of the others"
@@ -72,5 +72,5 @@ def _whole(component: Any) -> bool:
 
 def _said(key: tuple[str, str], rows: pd.DataFrame, count: int) -> str:
     sources = ", ".join(f"{row['title']} ({row['evidence_location']})" for _, row in rows.iterrows())
-    effects = "1 effect" if count == 1 else f"{count} effects"
+    effects = plural(count, "effect")
     return f"{key[0]} by the {key[1]} {fixed(rows['value'].mean(), 2)} in {effects}, from {sources}"

@@ -28,7 +28,7 @@ from alliance_meta.plots.sheet.chart import FILLS, Axes, Chart, Drawn, Limits, c
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.measure import GREY
 from alliance_meta.results.fit import SAME
-from alliance_meta.tables.format import format_count, format_level, format_number, format_p
+from alliance_meta.tables.format import format_count, format_level, format_number, format_p, plural
 
 if TYPE_CHECKING:
     from alliance_meta.bias.small_study.trimming import TrimFill
@@ -128,7 +128,7 @@ def _cautions(points: Points) -> list[Note]:
     """Say what keeps the shape of this plot from telling anything."""
     effects, notes = points.effects, []
     if effects.k < FEW:
-        text = f"With {effects.k} point{'s' if effects.k > 1 else ''} an uneven plot cannot be told from chance."
+        text = f"With {plural(effects.k, 'point')} an uneven plot cannot be told from chance."
         notes.append(Note("few-points", text))
     if effects.k > 1 and np.ptp(effects.vi) <= SAME * effects.vi.max():
         text = "All standard errors are equal: small studies cannot be compared with large ones."

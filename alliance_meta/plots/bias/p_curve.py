@@ -11,17 +11,16 @@ from alliance_meta.bias.given import given
 from alliance_meta.bias.p_values.p_curve import PCurveResult, pcurve
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, merge_notes
-from alliance_meta.plots.sheet.chart import SMALL, Axes, Chart, Drawn, charting, lettered
+from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
-from alliance_meta.plots.sheet.measure import INK
 from alliance_meta.tables.format import (
     brief,
     format_count,
     format_estimate,
     format_level,
-    format_number,
     format_p,
     format_percent,
+    plural,
 )
 
 SIZE = (5.8, 4.6)
@@ -80,7 +79,7 @@ def p_curve_data(
         "p_curve", "p-curve", rows, source.effects.provenance, notes=merge_notes(fit.notes, found.notes), title=title,
         show_cautions=show_cautions, said=" ".join(said), axis_label="Share of significant results",
         x_label="Two-sided p-value", level=found.level, model_label=fit.model_label,
-        key=[["line", f"Observed, {found.significant} significant results"], *map(list, LINES.values())],
+        key=[["line", f"Observed, {plural(found.significant, 'significant result')}"], *map(list, LINES.values())],
         bottom=[*said, "It measures neither bias nor the mean effect"],
     )  # fmt: skip
 
@@ -135,11 +134,11 @@ def p_curve(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """
     frame = as_frame(fit_or_frame, "p_curve", p_curve_data, data)
     with charting(frame, ax, *SIZE, least=PANEL if ax is None else None) as chart:
-        chart.numbers("y", [], (0.0, 1.08))
+        chart.numbers("y", [], (0.0, 1.03))
         chart.ax.yaxis.set_major_formatter(lambda share, _: format_percent(100.0 * share, 0))
         chart.limits("x", -0.5, max(len(frame), 1) - 0.5)
         if len(frame):
-            chart.names("x", frame["label"].tolist())
+            chart.names("x", [_under(row) for row in frame.to_dict("records")])
             _curves(chart, frame)
         else:
             chart.no_axis("x")
@@ -152,10 +151,8 @@ def _curves(chart: Chart, frame: pd.DataFrame) -> None:
         chart.line(at, frame[name], mark)
     chart.line(at, frame["observed"], "line", zorder=5)
     chart.dots(at, frame["observed"], "mean", zorder=6, clip_on=False)
-    for x, share, count in zip(at, frame["observed"], frame["count"], strict=True):
-        label = chart.ax.annotate(
-            f"{format_number(100.0 * share, 0)}% ({format_count(count)})", (x, share), (0.0, 7.0),
-            textcoords="offset points", ha="center", va="bottom", fontsize=SMALL, color=INK, annotation_clip=True,
-            zorder=7,
-        )  # fmt: skip
-        lettered(label).set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8})
+
+
+def _under(row: dict[Any, Any]) -> str:
+    """Return an interval, and under it the share and the number of results in it."""
+    return f"{row['label']}\n{format_percent(100.0 * row['observed'], 0)} ({format_count(row['count'])})"

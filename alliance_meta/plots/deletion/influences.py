@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.plots.sheet.chart import SMALL, Axes, Chart, Drawn, charting, lettered
+from alliance_meta.plots.sheet.chart import GROUND, SMALL, Axes, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
 from alliance_meta.plots.sheet.measure import INK, size_in_inches
 from alliance_meta.sensitivity.deletion.influences import MEASURES, Influence
@@ -215,5 +215,6 @@ def _number_points(chart: Chart, flagged: pd.DataFrame, beside: float) -> None:
                 fontsize=SMALL - 1,
                 color=INK,
                 zorder=6,
+                bbox=GROUND,
             )
             lettered(text)

@@ -35,7 +35,7 @@ from alliance_meta.results.robust import FEW_DF, RobustResults, robust_results
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.sensitivity.deletion.rows import check_known, on_rows
 from alliance_meta.sensitivity.refitting import part, refitted
-from alliance_meta.tables.format import format_count, format_percent
+from alliance_meta.tables.format import format_percent
 
 # Robust inference reads errors off the differences between clusters: a level of one has none.
 LEAST = 2
@@ -237,8 +237,3 @@ def said(found: Levels, measure: str, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{row['group']}: {row['label']}{f' {parts.effect_text(measure, row)}' if 'yi' in row else ''}" for row in drawn
     ]
     return f"By {found.by}: {'; '.join(texts)}. {found.test()}."
-
-
-def plural(n: int, one: str, more: str = "") -> str:
-    """Return a count with its noun."""
-    return f"{format_count(n)} {one if n == 1 else more or one + 's'}"

@@ -18,7 +18,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, merge_notes
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.forests.levels import Levels, find_levels, level_rows, plural, said
+from alliance_meta.plots.forests.levels import Levels, find_levels, level_rows, said
 from alliance_meta.plots.forests.naming import effect_names
 from alliance_meta.plots.forests.parts import (
     Columns,
@@ -47,6 +47,7 @@ from alliance_meta.tables.format import (
     format_number,
     format_p,
     format_percent,
+    plural,
 )
 
 Drawn = list[tuple[int, list[int]]]

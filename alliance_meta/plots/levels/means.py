@@ -19,7 +19,7 @@ from alliance_meta.notes import Note, merge_notes
 from alliance_meta.plots.forests import nested, parts
 from alliance_meta.plots.forests.posterior import refusal
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
-from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, estimate_key, with_r
+from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, estimate_key, with_r, without_interval
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
 from alliance_meta.plots.sheet.measure import is_correlation
 from alliance_meta.results.fit import Fit, records_of
@@ -255,7 +255,7 @@ def _of_margins(result: MarginalMeans, pairwise: PairwiseResults | None) -> tupl
         bottom.append(f"Means without a common letter differ, p < {alpha} ({correction} correction)")
     meta = _meta(measure, axis_label, result.level, result.by) | {
         "model_label": result.model_label,
-        "bottom": bottom,
+        "bottom": [*bottom, *without_interval(rows)],
         "origin": result.provenance,
     }
     return rows, meta

@@ -28,13 +28,15 @@ from alliance_meta.plots.sheet.estimate_rows import draw_rows, usual
 from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, is_correlation, size_in_inches
 from alliance_meta.plots.sheet.swarm import radii_of, see_through, swarm, without_overlap
 from alliance_meta.results.fit import Fit, records_of
-from alliance_meta.tables.format import format_count, format_interval, format_level
+from alliance_meta.tables.format import format_count, format_interval, format_level, plural
 
 # Height of a row in inches; of many effects it is higher.
 PITCH, TALLEST = 0.8, 1.3
 # How far points spread from the middle of their row, as a share of its height.
 SPREAD = 0.4
 SHARES, LEAST = (1.0, 0.8, 0.65, 0.5), 0.4
+# So few points stand before the intervals, which could hide one; of many the intervals would not be seen.
+FEW = 60
 POINT = ("label", "yi", "se", "position")
 NUMBERS = {"yi": "estimate", "ci_lb": "ci_lb", "ci_ub": "ci_ub", "pi_lb": "pi_lb", "pi_ub": "pi_ub"}
 
@@ -166,7 +168,8 @@ def _fruit(chart: Chart, points: pd.DataFrame, levels: int) -> None:
         y[rows] += swarm(along[rows], radii[rows], half=SPREAD * pitch) / pitch
     order = np.argsort(-radii, kind="stable")
     area = (2.0 * radii * POINTS_PER_INCH) ** 2
-    chart.dots(x[order], y[order], "bubble", s=area[order], alpha=min(0.55, see_through(len(points))), zorder=2)
+    looks = {"alpha": 0.9, "zorder": 4.5} if len(points) <= FEW else {"alpha": min(0.55, see_through(len(points)))}
+    chart.dots(x[order], y[order], "bubble", **{"s": area[order], "zorder": 2, **looks})
     chart.count_beyond(points["yi"], "x")
 
 
@@ -176,7 +179,7 @@ def _aside(along: Array, radii: Array, rows: IntArray, pitch: float) -> Array | 
 
 def _said(measure: str, row: Mapping[str, Any], level: float) -> str:
     """Return the numbers of a row in words."""
-    studies = f"{format_count(row['studies'])} stud{'y' if row['studies'] == 1 else 'ies'}"
+    studies = plural(row["studies"], "study", "studies")
     effect = "no mean" if np.isnan(row["yi"]) else parts.effect_text(measure, row)
     text = f"{row['label']} (k = {format_count(row['k'])} in {studies}) {effect}"
     if np.isnan(row["pi_lb"]):

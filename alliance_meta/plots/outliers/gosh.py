@@ -73,7 +73,7 @@ def gosh_data(
     named = [label for label, split in zip(labels, result.splits, strict=True) if split]
     said = [
         f"Subsets fall into clusters by {', '.join(named)}" if named else "No study splits the subsets",
-        f"{labels[at]} makes {fixed(100.0 * shares[at], 0)} % of the variance of the mean between subsets",
+        f"{labels[at]} makes {fixed(100.0 * shares[at], 0)}% of the variance of the mean between subsets",
         *([f"{format_count(beyond)} subsets lie beyond the axis"] if beyond else []),
     ]
     return chart_frame(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.plots.sheet.chart import SMALL, Chart
+from alliance_meta.plots.sheet.chart import GROUND, SMALL, Chart
 from alliance_meta.plots.sheet.measure import line_height, text_width
 from alliance_meta.tables.document import shortened
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # A name is cut only where the whole has no room.
 MOST_NAMED, LONGEST = 15, (50, 30)
-GAP = 0.06
+GAP, DOT = 0.06, 0.03
 
 
 def looks(n: int) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def name_points(chart: Chart, rows: pd.DataFrame, size: Any, many: pd.DataFrame)
             taken.append(box)
             x, y = float(rows["x"].iloc[i]), float(rows["y"].iloc[i])
             base = chart.moved(dx, dy, chart.ax.transData)
-            chart.words(x, y, text, base, ha=ha, va="center", fontsize=SMALL, clip_on=True, zorder=6)
+            chart.words(x, y, text, base, ha=ha, va="center", fontsize=SMALL, clip_on=True, zorder=6, bbox=GROUND)
             break
 
 
@@ -63,5 +63,6 @@ def _covers(box: tuple[float, ...], taken: list[tuple[float, float, float, float
     x0, x1, y0, y1 = box
     if any(x0 < b1 and b0 < x1 and y0 < c1 and c0 < y1 for b0, b1, c0, c1 in taken):
         return True
-    inside = (points[:, 0] > x0) & (points[:, 0] < x1) & (points[:, 1] > y0) & (points[:, 1] < y1)
+    x, y = points.T
+    inside = (x > x0 - DOT) & (x < x1 + DOT) & (y > y0 - DOT) & (y < y1 + DOT)
     return bool(inside.any())

@@ -57,7 +57,7 @@ def qqnorm_data(result: QQNorm, *, title: str | None = None, show_cautions: bool
     text, n, lost = format_level(result.level), len(rows), int(result.outside.sum())
     said = (
         f"{format_count(lost)} of {format_count(n)} outside the envelope; as many or more in "
-        f"{fixed(100.0 * result.outside_p, 0)} % of data sets from the model"
+        f"{fixed(100.0 * result.outside_p, 0)}% of data sets from the model"
     )
     return chart_frame(
         "qqnorm", "Normal quantile plot", rows, result.provenance, notes=result.notes, title=title,
@@ -96,7 +96,7 @@ def qqnorm(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     >>> from alliance_meta import RandomEffectsModel, escalc, load_dataset, plots, sensitivity
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> plots.qqnorm(sensitivity.qqnorm(fit, seed=1)).plot_description
-    'Residuals by effect against normal quantiles. 0 of 16 outside the envelope; as many or more in 100 % of ...'
+    'Residuals by effect against normal quantiles. 0 of 16 outside the envelope; as many or more in 100% of ...'
     """
     frame = as_frame(result_or_frame, "qqnorm", qqnorm_data, data)
     with charting(frame, ax, *SIZE, least=PANEL if ax is None else None) as chart:

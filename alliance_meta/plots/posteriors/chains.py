@@ -17,7 +17,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Axes, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.measure import INK, SUMMARY, WARNING, line_height, text_width, wrap
-from alliance_meta.tables.format import fixed, format_count, format_number
+from alliance_meta.tables.format import fixed, format_count, format_number, plural
 
 TRACE_WIDTH, RANK_WIDTH = 2.3, 0.85
 NARROWEST = 0.35
@@ -88,7 +88,7 @@ def chains_data(
     rows = [row for name, chains in found.items() for row in (*_trace(name, chains), *_ranks(name, chains))]
     words = {name: _words(chains) for name, chains in found.items()}
     said = "; ".join(f"{name}: {text}" for name, text in words.items())
-    number = f"{count} chain{'s' if count > 1 else ''} of {format_count(length)} draws"
+    number = f"{plural(count, 'chain')} of {format_count(length)} draws"
     alarm = [f"Fails its checks: {', '.join(note.code for note in posterior.problems)}"] if posterior.problems else []
     text = f"Course of {number} and histograms of their ranks. {said}."
     return chart_frame(

@@ -132,7 +132,7 @@ def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     curves = {str(kind): one for kind, one in frame.groupby("kind")}
     x, density = (curves["posterior"][name].to_numpy() for name in ("x", "density"))
     with charting(frame, ax, *SIZE) as chart:
-        chart.effects("x", frame["x"])
+        chart.curves(frame["x"])
         chart.numbers("y", [0.0, top], floor=0.0)
         ends = np.array([curves[kind][["x", "density"]].iloc[0] for kind in ("lower", "upper")])
         inner = (x > ends[0, 0]) & (x < ends[1, 0])
@@ -191,7 +191,9 @@ def _grid(after: Marginal, before: Marginal | None) -> Any:
     if after._lowest == 0.0:
         # Just beside 0, where the density of a standard deviation begins.
         low = 1e-9 * high
-    return np.linspace(low, high, STEPS)
+    # An axis of effects begins at 0.
+    nearest = 0.0 if low * high <= 0.0 else low if low > 0.0 else high
+    return np.union1d(np.linspace(low, high, STEPS), np.linspace(0.0, nearest, STEPS // 4))
 
 
 def _chances(

@@ -18,7 +18,7 @@ from alliance_meta.plots.forests import parts
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, curve_rows, estimate_key, make_chart, with_r
 from alliance_meta.plots.sheet.estimate_rows import draw_rows
-from alliance_meta.tables.format import format_count, format_interval, format_level, format_number
+from alliance_meta.tables.format import format_interval, format_level, format_number, plural
 
 WIDTH, HEIGHT = 5.5, 3.7
 STEPS = 321
@@ -393,7 +393,7 @@ def prior_sensitivity_data(
         x_label=parts.axis_label(measure) if mean else f"{name} ({fit.effects.scale_label} scale)",
         level=fit.level,
         key=[*estimate_key(name, text, rows, level), ["pi", "As fitted"]],
-        bottom=[f"{format_count(fit.k)} effects{one}"],
+        bottom=[f"{plural(fit.k, 'effect')}{one}"],
         value_label=f"{'r' if 'r' in rows[0] else 'Effect' if mean else 'τ'} [{level}]",
         reference=[own.estimate, own.lb, own.ub],
     )  # fmt: skip

@@ -15,7 +15,7 @@ from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.measure import INK
 from alliance_meta.plots.sheet.steps import held_steps, rising_numbers, step_axis
-from alliance_meta.tables.format import format_level
+from alliance_meta.tables.format import format_level, plural
 
 WIDTH, HEIGHT = 6.5, 4.4
 # Diameters in points.
@@ -159,9 +159,7 @@ def _predicted(studies: pd.DataFrame) -> int:
 
 def _description(result: SequentialResults, known: list[dict[str, Any]], measure: str) -> str:
     steps = len(result.steps)
-    text = (
-        f"Mean effect after each of {steps} step{'s' if steps > 1 else ''} by {result.order}, {counted(result.fit.k)}."
-    )
+    text = f"Mean effect after each of {plural(steps, 'step')} by {result.order}, {counted(result.fit.k)}."
     if known:
         first, last = (parts.effect_text(measure, row) for row in (known[0], known[-1]))
         text += f" First {first}; last {last}."

@@ -21,7 +21,7 @@ from alliance_meta.plots.review.rows import Rows, joined, rows_of
 from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Chart, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.measure import GREY, INK, POINTS_PER_INCH, SUMMARY, line_height, wrap
-from alliance_meta.tables.format import format_count, format_number, format_r
+from alliance_meta.tables.format import format_count, format_number, format_r, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -208,7 +208,7 @@ def _said(rows: Rows, words: str, cells: Sequence[Mapping[str, Any]], empty: Seq
 
 
 def _studies(n: int) -> str:
-    return f"{format_count(n)} stud{'y' if n == 1 else 'ies'}"
+    return plural(n, "study", "studies")
 
 
 def evidence_map(source_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:

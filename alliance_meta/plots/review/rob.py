@@ -19,7 +19,7 @@ from alliance_meta.plots.sheet.chart import ROB, SIZE, SMALL, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
 from alliance_meta.plots.sheet.measure import INK, cut, font, line_height, text_width, wrap
-from alliance_meta.tables.format import format_count, format_percent
+from alliance_meta.tables.format import format_count, format_percent, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -264,8 +264,8 @@ def _share_label(rows: Rows) -> str:
 def _said(rows: Rows, judged: Sequence[_Judged], names: Sequence[str], kind: Kind, label: str) -> str:
     """Return what the plot says: of each domain how many studies have which judgement, or which share."""
     studies = len(set(rows.studies))
-    what = f"of {format_count(studies)} stud{'y' if studies == 1 else 'ies'} in {len(names)} domain"
-    begun = f"Risk of bias {what}{'s' if len(names) > 1 else ''}"
+    what = f"of {plural(studies, 'study', 'studies')} in {plural(len(names), 'domain')}"
+    begun = f"Risk of bias {what}"
     if len(judged) > studies:
         begun += f", {format_count(len(judged))} rows"
     weight = np.array([_weight(rows, one) for one in judged])

@@ -90,6 +90,8 @@ FILLS = {
 }  # fmt: skip
 # What is pale has an edge, by which it can be told from white paper and from a darker area beside it.
 EDGES = {**dict.fromkeys(FILLS, GREY), "ci": PREDICTION, "bar": PREDICTION, "tail": SUMMARY, "open": GREY}
+# What is written among lines hides them.
+GROUND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
 # Diameter in points, colour inside and at the edge.
 DOTS = {
     "dot": (7.2, POINT, "white"),
@@ -249,6 +251,12 @@ class Chart:
         axis = self.ax.xaxis if which == "x" else self.ax.yaxis
         axis.set_major_locator(Ticks(whole=whole))
         axis.set_major_formatter(Numbers())
+
+    def curves(self, x: Any) -> None:
+        """Scale the horizontal axis for curves of effects, which then reach both its ends."""
+        self.effects("x", x)
+        (lo, hi), ends = self.ax.get_xlim(), self.shown(x)
+        self.limits("x", max(lo, float(np.min(ends))), min(hi, float(np.max(ends))))
 
     def limits(self, which: Which, lo: float, hi: float) -> None:
         """Set the limits of an axis."""

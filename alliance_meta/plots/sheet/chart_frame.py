@@ -14,7 +14,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.plots.forests.parts import as_number, as_text, check_frame, described, make_frame
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
-from alliance_meta.tables.format import format_count
+from alliance_meta.tables.format import plural
 
 if TYPE_CHECKING:
     from alliance_meta.effects.provenance import Provenance
@@ -185,9 +185,15 @@ def one_term(names: Sequence[str], term: str | None) -> tuple[str, bool]:
     return term or names[0], names == ["intrcpt"]
 
 
+def without_interval(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which means have no interval, and why: cluster-robust errors, as the only ones, may not be there."""
+    names = [str(row["label"]) for row in rows if math.isnan(row["ci_lb"]) and not math.isnan(row["yi"])]
+    return [f"No interval of {', '.join(names)}: too few clusters for a robust standard error"] if names else []
+
+
 def counted(k: int) -> str:
     """Return "1 effect" or "20,000 effects"."""
-    return f"{format_count(k)} effect{'s' if k != 1 else ''}"
+    return plural(k, "effect")
 
 
 def frame_to_dict(frame: pd.DataFrame) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from alliance_meta.plots.sheet.measure import band, is_correlation
 from alliance_meta.results.fit import Fit
 from alliance_meta.results.multilevel import MultilevelResults, study_term
 from alliance_meta.results.robust import RobustResults
-from alliance_meta.tables.format import brief, format_count, format_level, format_number
+from alliance_meta.tables.format import brief, format_count, format_level, format_number, plural
 
 # Above this many rows they have no names.
 MOST_NAMED = 40
@@ -224,7 +224,7 @@ def _about(
         f"{name} {row['label']} {parts.effect_text(measure, row)}"
         for name, row in zip(("largest", "smallest"), (studies[0], studies[-1])[:n], strict=False)
     ]
-    unit = counted(n) if n == fit.k else f"{format_count(n)} stud{'y' if n == 1 else 'ies'}"
+    unit = counted(n) if n == fit.k else plural(n, "study", "studies")
     said = f"{unit} ranked by their shrunken values: {'; '.join(ends)}. {'. '.join(bottom)}."
     label = f"{what} [{text} {'credible' if isinstance(model, Posterior) else 'interval'}]"
     return {"said": said, "key": key, "bottom": bottom, "counts": counts, "value_label": label, **more}

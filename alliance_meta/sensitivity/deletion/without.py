@@ -23,6 +23,7 @@ from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.sensitivity.deletion.many import NEEDED, Many, fits_of, interval_of_new, of_subsets, omnibus, tested
 from alliance_meta.sensitivity.deletion.rows import check_known
 from alliance_meta.sensitivity.refitting import recipe
+from alliance_meta.tables.format import plural
 
 SINGULAR = 1e-9
 # Variances whose likelihood is smooth enough to be laid out over a box.
@@ -75,8 +76,8 @@ def read_units(effects: EffectSizes, by: Any) -> Units:
         units = Units(name, tuple(groups.labels[i] for i in order), rank[groups.codes])
     if units.J < 2:
         raise InputError(
-            f"by={units.name!r}: all {effects.k} effect{'s' if effects.k > 1 else ''} belong to one {units.name} "
-            f"({units.labels[0]}); nothing is left without it"
+            f"by={units.name!r}: there is one {units.name} ({units.labels[0]}) with "
+            f"{plural(effects.k, 'effect')}; nothing is left without it"
         )
     return units
 

@@ -22,7 +22,7 @@ from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.sensitivity.outliers.units import MOST_SHOWN, By, Units, read_units
 from alliance_meta.sensitivity.refitting import recipe
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import fixed
+from alliance_meta.tables.format import fixed, plural
 
 NEEDED = "without it a coefficient cannot be estimated, or has no variance"
 # Those beyond this quantile on either axis are named in the plot.
@@ -78,7 +78,7 @@ class Baujat(Result):
             self.tidy().iloc[order], {"k": 0, "x": 3, "y": 3}, heads={"x": "part of Q", "y": "change"}, label=self.by
         )
         made = 100.0 * self.x[order[0]] / self.x.sum() if self.x.sum() > 0 else 0.0
-        line = f"{self.labels[order[0]]} makes {fixed(made, 0)} % of the heterogeneity statistic."
+        line = f"{self.labels[order[0]]} makes {fixed(made, 0)}% of the heterogeneity statistic."
         return self._document(f"Baujat plot of {len(self.labels)} by {self.by}", table, lines=(line,))
 
 
@@ -124,8 +124,8 @@ def baujat(fit: Any, *, by: By | None = None) -> Baujat:
     X, k, p = units.fit.design.X, len(units.unit), units.fit.p
     if k - int(units.sizes.max()) <= p:
         raise InputError(
-            f"baujat leaves out each {units.by} in turn, and {k} effects of {units.n} cannot spare the largest for "
-            f"{p} coefficient{'s' if p > 1 else ''}: ask for by='effect', or look at the effects themselves"
+            f"baujat leaves out each {units.by} in turn, and {plural(k, 'effect')} of {units.n} cannot spare the "
+            f"largest for {plural(p, 'coefficient')}: ask for by='effect', or look at the effects themselves"
         )
     notes = list[Note]()
     if isinstance(units.fit, RandomEffectsResults):

@@ -80,7 +80,7 @@ class QQNorm(Result):
         order = np.sort(np.argsort(-np.abs(self.y), kind="stable")[:MOST_SHOWN])
         line = (
             f"{format_count(lost)} of {format_count(n)} lie outside; as many or more in "
-            f"{fixed(100.0 * self.outside_p, 0)} % of data sets from the model."
+            f"{fixed(100.0 * self.outside_p, 0)}% of data sets from the model."
         )
         return self._document(
             f"Normal quantile plot of {self.type} by {self.by} ({level_text(self.level)} envelope of "
