@@ -21,10 +21,12 @@ from alliance_meta.reporting.items.review import flow_problems
 from alliance_meta.reporting.kinds import FILE_ONLY, KEYS, KINDS, located, with_defaults
 from alliance_meta.reporting.made import ID, LONGEST_ID
 from alliance_meta.reporting.spec import (
+    BAYESIAN,
     PIECE_FIGURES,
     PIECE_TABLES,
     PIECES,
     REPRODUCE,
+    SEEDED,
     Abstract,
     Analysis,
     Certainty,
@@ -107,7 +109,8 @@ class _Reader:
         self.problems += analysis_problems(analyses, folder)
         self.problems += flow_problems(pieces.get("flow"), folder)
         ids = [str(block["id"]) for block in blocks if isinstance(block, Mapping) and "id" in block]
-        self.problems += item_problems(sections, ids, list(pieces), folder)
+        kinds = {spec.id: KINDS[spec.kind].table_kind for spec in analyses}
+        self.problems += item_problems(sections, ids, list(pieces), folder, kinds)
         certainty = self._certainty(judged, ids)
         for name in abstract.of if abstract else ():
             self.problems += (f"[abstract]: {problem}" for problem in _unknown("of", name, ids))
@@ -214,6 +217,7 @@ def _choices(kind: type[BaseModel], name: str) -> Any:
 ONE_EACH = ("left_out", REPRODUCE)
 
 
+POSTERIOR = "posterior"
 NEED_BY = ("bubble", "means")
 MODERATORS = "moderators"
 NAME_MODERATORS = "{what}='moderators' needs columns = the moderators that it shows, such as ['rater', 'year']"
@@ -300,16 +304,23 @@ def _is_file(path: Path) -> bool:
 
 
 def item_problems(
-    sections: Sequence[Section], known: Sequence[str], pieces: Collection[str], folder: Path
+    sections: Sequence[Section],
+    known: Sequence[str],
+    pieces: Collection[str],
+    folder: Path,
+    kinds: Mapping[str, str],
 ) -> Iterator[str]:
     """Yield what is wrong with the figures and tables.
 
-    `known` are the ids of the analyses, `pieces` the declared views of published results.
+    `known` are the ids of the analyses, `pieces` the declared views of published results; `kinds` says what
+    the analyses that could be read have, coefficients or a posterior.
     """
     for section in sections:
         for item in section.item:
             where = f"[[section]] {section.heading!r}"
-            problems = _figure_problems(item, known) if item.drawn is not None else _table_problems(item, known, folder)
+            problems = (
+                _figure_problems(item, known, kinds) if item.drawn is not None else _table_problems(item, known, folder)
+            )
             if item.id is not None and not _IDENTIFIER.fullmatch(item.id):
                 yield f"{where}: id={item.id!r} {NAMED}"
             for problem in problems:
@@ -319,7 +330,7 @@ def item_problems(
                 yield f"{where}: [{wanted}] is not declared, and {item.drawn or item.table!r} shows it"
 
 
-def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
+def _figure_problems(item: Item, known: Sequence[str], kinds: Mapping[str, str]) -> Iterator[str]:
     kind = str(item.drawn)
     if item.figure is not None:
         if kind not in get_args(FigureKind):
@@ -330,12 +341,16 @@ def _figure_problems(item: Item, known: Sequence[str]) -> Iterator[str]:
         yield f"figure={kind!r} needs by = the moderator that it shows"
     if kind == MODERATORS and not item.columns:
         yield NAME_MODERATORS.format(what="figure")
+    if item.seed is not None and kind not in SEEDED:
+        yield f"figure={kind!r} draws nothing at random: leave seed away"
     key = "forest" if item.forest is not None else "of"
     for identifier in item.shown:
         if item.figure in PIECE_FIGURES and item.figure != "forest" and item.piece is None:
             yield f"figure={kind!r} shows of = {PIECE_FIGURES[kind]!r}, not {identifier!r}"
         elif item.piece is None:
             yield from _unknown(key, identifier, known)
+            if kind in BAYESIAN and kinds.get(identifier, POSTERIOR) != POSTERIOR:
+                yield f"figure={kind!r} shows an analysis of kind = 'bayes'; {identifier} is none"
 
 
 def _table_problems(item: Item, known: Sequence[str], folder: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from alliance_meta.reporting import writing
 from alliance_meta.reporting.declaration import refuse
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.html import is_large
-from alliance_meta.reporting.items import bias, evidence, moderators, review, sensitivity
+from alliance_meta.reporting.items import bias, evidence, figures, moderators, review, sensitivity
 from alliance_meta.reporting.items.evidence import Pieces
 from alliance_meta.reporting.items.selections import selections
 from alliance_meta.reporting.kinds import run_analysis
@@ -133,7 +133,6 @@ def _dependence(item: Item, fitted: Fitted) -> pd.DataFrame:
 def _posterior(item: Item, fitted: Fitted) -> pd.DataFrame:
     from alliance_meta.plots import posterior_data
 
-    _check_bayesian(item, fitted)
     scale: Literal["r"] | None = "r" if fitted.effects.measure == "ZCOR" else None
     return posterior_data(fitted.fit, what="mu", scale=scale, title=f"Prior and posterior: {fitted.spec.label}")
 
@@ -141,13 +140,7 @@ def _posterior(item: Item, fitted: Fitted) -> pd.DataFrame:
 def _prior_sensitivity(item: Item, fitted: Fitted) -> pd.DataFrame:
     from alliance_meta.plots import prior_sensitivity_data
 
-    _check_bayesian(item, fitted)
     return prior_sensitivity_data(fitted.fit, title=f"Other priors: {fitted.spec.label}")
-
-
-def _check_bayesian(item: Item, fitted: Fitted) -> None:
-    if fitted.table_kind != "posterior":
-        raise InputError(f"figure={item.figure!r} shows an analysis of kind = 'bayes'; {fitted.spec.id} is none")
 
 
 def _without_item(make: Callable[[Fitted], pd.DataFrame]) -> Callable[[Item, Fitted], pd.DataFrame]:
@@ -166,6 +159,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "moderators": (marked("{label}: the mean effect by moderator."), moderators.moderators_figure),
     "dependence": (marked("{label}: the same effects by every usual method."), _dependence),
     **review.FIGURES,
+    **{kind: (one.caption, one.frame) for kind, one in figures.FIGURES.items()},
     **{kind: (words, _without_item(make)) for kind, (words, make) in {**bias.FIGURES, **sensitivity.FIGURES}.items()},
 }
 

@@ -56,7 +56,34 @@ FigureKind = Literal[
     "rob_bar",
     "evidence_map",
     "prisma",
+    "orchard",
+    "rainforest",
+    "drapery",
+    "ranks",
+    "leave_one_out",
+    "cumulative",
+    "timeline",
+    "influence",
+    "baujat",
+    "radial",
+    "gosh",
+    "qqnorm",
+    "resampled",
+    "profiles",
+    "rho_grid",
+    "specification_curve",
+    "p_curve",
+    "z_curve",
+    "firepower",
+    "worst_case",
+    "selection_weights",
+    "predictive",
+    "sequential",
 ]
+
+# Figures that show a Bayesian analysis, and figures that draw at random.
+BAYESIAN = ("posterior", "prior_sensitivity", "predictive", "sequential")
+SEEDED = ("gosh", "qqnorm", "resampled", "predictive")
 
 REPRODUCE = "reproduce"
 UMBRELLA, CLAIMS, CONSISTENCY, FLOW = "umbrella", "claims", "consistency", "flow"
@@ -178,6 +205,7 @@ class Item(_Block):
     order: Texts = ()
     columns: Texts = ()
     label: str | None = None
+    seed: int | None = None
     supplement: bool | None = None
 
     @model_validator(mode="after")
