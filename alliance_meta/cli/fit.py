@@ -358,6 +358,9 @@ def _drawings(result: Any, path: Path, *, ending: str, shape: Mapping[str, Any])
     if kind == "pdf":
         return {path: figure_bytes(pages, format=kind)}
     names = [path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, len(pages) + 1))]
+    stale = path.with_stem(f"{path.stem}-{len(pages) + 1}")
+    if stale.exists():
+        print_note(f"{shown_path(stale)} is a page of an earlier forest, which had more of them; it stays")
     return {name: figure_bytes(page, format=kind) for name, page in zip(names, pages, strict=True)}
 
 

@@ -188,7 +188,9 @@ def starter(name: str, table: CodedTable, source: str, target: Path, lang: str, 
     effects = escalc(table, **{key: value for key, value in naming.items() if key == "measure"})
     counts = {"effects": effects.k, "studies": effects.n_studies}
     model = DEPENDENT.format(**counts) if effects.k > effects.n_studies else INDEPENDENT
-    columns = list(_moderators(table, list(effects.study_id)))[:MODERATORS]
+    found = _moderators(table, list(effects.study_id))
+    fit = [column for column, alone in found.items() if not alone]
+    columns = fit[:MODERATORS]
     named = {
         "data": _comment(source),
         "path": _comment(target.as_posix()),
@@ -200,27 +202,43 @@ def starter(name: str, table: CodedTable, source: str, target: Path, lang: str, 
         "point": "r" if effects.measure in get_args(Measure) else "estimate",
     }
     by = BY.format(columns=json.dumps(columns, ensure_ascii=False)) if columns else ""
+    by += "".join(_left_out(found, fit[MODERATORS:]))
     text = HEAD.format(**named, model=model) + by + (REST if effects.n_studies >= ENOUGH else "")
     with speaking(lang):
         return PROSE.sub(lambda line: f"{line[1]} = {_quoted(tr(line[2]))}", text)
 
 
-def _moderators(table: CodedTable, studies: list[object]) -> Iterator[str]:
-    """Yield columns with few values, each of several studies: first those of the contract with a list of words."""
+def _left_out(found: Mapping[str, list[str]], more: Sequence[str]) -> Iterator[str]:
+    """Yield comments on columns that may be moderators and are not named, and why."""
+    lines = [f"{name}: one study alone has {', '.join(levels)}" for name, levels in found.items() if levels]
+    lines += [f"{name}: beyond the first {MODERATORS}" for name in more]
+    if lines:
+        yield "\n# Not named as moderators, though they could be (merge levels, or add them to the columns above):\n"
+        yield from (f"#   {_comment(line)}\n" for line in lines)
+
+
+def _moderators(table: CodedTable, studies: list[object]) -> dict[str, list[str]]:
+    """Return columns with few values, and the values that one study alone has.
+
+    Those of the contract with a list of words come first.
+    """
     from alliance_meta.effects.contract.schema import CONTRACT
 
     listed = [column.name for column in CONTRACT.columns if column.vocabulary is not None]
     frame = table.frame
+    found: dict[str, list[str]] = {}
     if len(frame) != len(studies):
-        return
+        return found
     for name in sorted(map(str, frame.columns), key=lambda name: (name not in listed, list(frame.columns).index(name))):
         of_level: dict[str, set[object]] = {}
         for value, study in zip(frame[name].tolist(), studies, strict=True):
             if isinstance(value, str):
                 of_level.setdefault(value, set()).add(study)
         short = all(len(level) <= LONGEST_WORD for level in of_level)
-        if 1 < len(of_level) <= LEVELS and short and all(len(found) >= STUDIES for found in of_level.values()):
-            yield name
+        alone = [level for level, own in of_level.items() if len(own) < STUDIES]
+        if 1 < len(of_level) <= LEVELS and short and len(alone) < len(of_level):
+            found[name] = alone
+    return found
 
 
 def _quoted(text: str | Sequence[str]) -> str:

@@ -28,6 +28,17 @@ def test_independent_effects_get_random_effects_and_the_moderator(tmp_path: Path
     assert [item.columns for section in found.section for item in section.item if item.columns] == [("rater",)] * 2
 
 
+@pytest.mark.filterwarnings("ignore::alliance_meta.errors.AllianceMetaWarning")
+def test_a_moderator_that_cannot_be_compared_is_named_with_the_reason(tmp_path: Path) -> None:
+    path = sheet(tmp_path)
+    head, *rows = path.read_text(encoding="utf-8").splitlines()
+    lines = [f"{row},{'group' if i else 'both'}" for i, row in enumerate(rows)]
+    path.write_text("\n".join([head + ",{format}", *lines]) + "\n", encoding="utf-8")
+    text = new_report("first", path, folder=tmp_path).read_text(encoding="utf-8")
+    assert "#   {format}: one study alone has both\n" in text
+    assert "one study alone" not in new_report("other", sheet(tmp_path), folder=tmp_path).read_text(encoding="utf-8")
+
+
 def test_dependent_effects_get_che(tmp_path: Path) -> None:
     (found,) = read_declaration(new_report("first", sheet(tmp_path, twice=True), folder=tmp_path)).analysis
     assert (found.kind, found.robust, found.rho) == ("multilevel", "CR2", 0.6)

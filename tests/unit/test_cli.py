@@ -413,6 +413,10 @@ def test_many_rows_are_drawn_as_pages(folder, run, monkeypatch):
     code, _, err = run("fit", "coding.csv", "--forest", "forest.png")
     assert (code, err.splitlines()[-2:]) == (0, [f"written: {name}" for name in pages])
     assert names_in(folder) == {"coding.csv", *pages}
+    assert "earlier forest" not in err
+    (folder / "forest-3.png").touch()
+    _, _, err = run("fit", "coding.csv", "--forest", "forest.png")
+    assert "note: forest-3.png is a page of an earlier forest, which had more of them; it stays" in err
     code, _, err = run("fit", "coding.csv", "--forest", "forest.pdf")
     assert (code, err.splitlines()[-1]) == (0, "written: forest.pdf")
     assert re.findall(rb"/Type /Pages .*?/Count (\d+)", (folder / "forest.pdf").read_bytes(), re.DOTALL) == [b"2"]
