@@ -109,7 +109,7 @@ class _Reader:
         self.problems += analysis_problems(analyses, folder)
         self.problems += flow_problems(pieces.get("flow"), folder)
         ids = [str(block["id"]) for block in blocks if isinstance(block, Mapping) and "id" in block]
-        kinds = {spec.id: KINDS[spec.kind].table_kind for spec in analyses}
+        kinds = {spec.id: own.table_kind for spec in analyses if (own := KINDS.get(spec.kind)) is not None}
         self.problems += item_problems(sections, ids, list(pieces), folder, kinds)
         certainty = self._certainty(judged, ids)
         for name in abstract.of if abstract else ():

@@ -118,10 +118,11 @@ INDEX = """<!DOCTYPE html>
 <title>Reports</title>
 <link rel="icon" href="data:,">
 <style>
-:root { color-scheme: light dark; }
+:root { color-scheme: light dark; background: light-dark(#fff, #16181b); color: light-dark(#1b1f24, #e7e6e1); }
 body { font: 1.05rem/1.5 Georgia, serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; }
 li { margin: 0 0 1.2rem; }
 p { margin: .2rem 0; }
+a { color: light-dark(#0645ad, #9ec5ff); }
 </style>
 </head>
 <body>

@@ -190,7 +190,10 @@ def _block(
 ) -> None:
     kind = block["type"]
     if kind == "paragraph":
-        _words(document.add_paragraph(), block["runs"])
+        paragraph = _after_table(document, document.add_paragraph())
+        _words(paragraph, block["runs"])
+        # Words that are all strong are the label of what follows.
+        paragraph.paragraph_format.keep_with_next = all(run["t"] == "strong" for run in block["runs"]) or None
     elif kind == "list":
         for item in block["items"]:
             _words(document.add_paragraph(style="List Bullet"), item)
@@ -203,6 +206,16 @@ def _block(
         _figure(document, block, figures[block["id"]], page)
     else:
         _table(document, block)
+
+
+def _after_table(document: WordDocument, paragraph: Paragraph) -> Paragraph:
+    """Set a paragraph apart from a table right before it."""
+    from docx.shared import Pt
+
+    before = paragraph._p.getprevious()
+    if before is not None and before.tag.endswith("}tbl"):
+        paragraph.paragraph_format.space_before = Pt(8)
+    return paragraph
 
 
 def _words(paragraph: Paragraph, runs: Sequence[Run]) -> None:
@@ -272,7 +285,7 @@ def _table(document: WordDocument, block: Mapping[str, Any]) -> None:
     rows = [f"<w:tr>{head}</w:tr>"]
     for row in block["rows"]:
         cells = (
-            _cell(row["group"], "left", sum(widths), HEAD, f'<w:gridSpan w:val="{len(widths)}"/>')
+            _cell(row["group"], "left", sum(widths), HEAD, f'<w:gridSpan w:val="{len(widths)}"/>', keep=True)
             if "group" in row
             else _row(row["cells"], block["aligns"], widths)
         )
@@ -286,16 +299,17 @@ def _table(document: WordDocument, block: Mapping[str, Any]) -> None:
 
 def _row(texts: Sequence[str], aligns: Sequence[str], widths: Sequence[int], run: str = "", cell: str = "") -> str:
     return "".join(
-        _cell(text if align == "left" or run else text.replace(" ", HARD), align, width, run, cell)
+        _cell(text if _breaks(text, align) or run else text.replace(" ", HARD), align, width, run, cell)
         for text, align, width in zip(texts, aligns, widths, strict=True)
     )
 
 
-def _cell(text: str, align: str, width: int, run: str = "", cell: str = "") -> str:
+def _cell(text: str, align: str, width: int, run: str = "", cell: str = "", *, keep: bool = False) -> str:
     inside = f'<w:r>{run}<w:t xml:space="preserve">{escape(text, quote=False)}</w:t></w:r>'
     return (
         f'<w:tc><w:tcPr><w:tcW w:w="{width}" w:type="dxa"/>{cell}</w:tcPr>'
-        f'<w:p><w:pPr><w:pStyle w:val="TableText"/><w:jc w:val="{align}"/></w:pPr>{inside}</w:p></w:tc>'
+        f'<w:p><w:pPr><w:pStyle w:val="TableText"/>{"<w:keepNext/>" if keep else ""}<w:jc w:val="{align}"/></w:pPr>'
+        f"{inside}</w:p></w:tc>"
     )
 
 
@@ -318,8 +332,13 @@ def _millimetres(characters: int) -> float:
 def _unbroken(column: Sequence[str], align: str) -> int:
     """Return the characters of the longest text of a column that is not broken: a number, or a word."""
     head, *texts = column
-    whole = texts if align != "left" else [word for text in texts for word in text.split()]
+    whole = [part for text in texts for part in (text.split() if _breaks(text, align) else [text])]
     return max(map(len, [*head.split(), *whole]), default=1)
+
+
+def _breaks(text: str, align: str) -> bool:
+    """Say whether a text of a cell may be broken: words, but no number with its signs."""
+    return align == "left" or text[:1].isalpha()
 
 
 def _same_bytes(document: WordDocument) -> bytes:

@@ -16,7 +16,7 @@ from alliance_meta.reporting.spec import Declaration, Item
 from alliance_meta.reporting.tables import MAKERS
 from alliance_meta.reporting.text import standards
 from alliance_meta.reporting.text.prose import results_prose
-from alliance_meta.reporting.text.references import linked, method_keys, reference_list
+from alliance_meta.reporting.text.references import linked, linked_doi, method_keys, reference_list
 from alliance_meta.reporting.words import is_english, marked, tr
 from alliance_meta.reporting.words.sentences import in_language
 from alliance_meta.reporting.writing import escape, fill
@@ -77,8 +77,7 @@ def _included(fits: Iterable[Fitted]) -> Iterator[str]:
             continue
         told = frame[["study", column]].dropna().astype(str).drop_duplicates().sort_values("study")
         for study, source in told.itertuples(index=False, name=None):
-            where = linked(f"doi:{source.removeprefix('https://doi.org/')}" if column == "doi" else source)
-            yield f"{study}: {where.removeprefix('doi:')}"
+            yield f"{study}: {linked(source) if column == 'citation' else linked_doi(source)}"
 
 
 def _closing(

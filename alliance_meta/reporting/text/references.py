@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 REFERENCES: dict[str, str] = {
     "bartos2022": "Bartoš, F., & Schimmack, U. (2022). Z-curve 2.0: Estimating replication rates and discovery rates. "
@@ -183,10 +184,12 @@ def method_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
 def reference_list(keys: Iterable[str], sources: Iterable[str] = ()) -> list[str]:
     """Return references as prose with links, in alphabetical order, each once.
 
-    A source is split at semicolons; a part whose DOI is known here is written out in full.
+    A source is split at semicolons; a part whose DOI is known here is written out in full, and one without a year
+    or DOI is no reference.
     """
     texts = {linked(REFERENCES[key]) for key in keys}
-    texts |= {_full_reference(part.strip()) for source in sources for part in source.split(";") if part.strip()}
+    parts = (part.strip() for source in sources for part in source.split(";"))
+    texts |= {_full_reference(part) for part in parts if _DATED.search(part)}
     return sorted(texts, key=lambda text: text.replace("*", "").casefold())
 
 
@@ -201,9 +204,21 @@ def linked(text: str) -> str:
     return _DOI.sub(_link, text)
 
 
+def linked_doi(text: str) -> str:
+    """Turn a text that is nothing but a DOI into a link, whatever signs it holds; another stays as it is.
+
+    >>> linked_doi("10.1002/1097-4679(196804)24:2<244::AID-X>3.0.CO;2-5")
+    '[doi.org/10.1002/1097-4679(196804)24:2<244::AID-X>3.0.CO;2-5](https://doi.org/10.1002/1097-4679%28196804%2924...'
+    >>> linked_doi("see the appendix")
+    'see the appendix'
+    """
+    found = re.fullmatch(r"(?:https://doi\.org/|doi:)?(10\.\d{4,}/\S+)", text.strip())
+    return _link(found) if found else text
+
+
 def _link(match: re.Match[str]) -> str:
     doi = match[1]
-    return f"[doi.org/{doi}](https://doi.org/{doi.replace('(', '%28').replace(')', '%29')})"
+    return f"[doi.org/{doi}](https://doi.org/{quote(doi, safe='/:;')})"
 
 
 def _full_reference(source: str) -> str:
@@ -215,6 +230,7 @@ def _full_reference(source: str) -> str:
     return linked(source.removeprefix("data: "))
 
 
+_DATED = re.compile(r"\b(18|19|20)\d\d\b|10\.\d{4,9}/")
 _PARTS = re.compile(
     r"(?P<author>.+?) \((?P<year>\d{4})\)\. (?P<title>.+?[.?])"
     r"(?: \*(?P<journal>[^*]+)\*, (?P<volume>\d+)(?:\((?P<number>[^)]+)\))?(?:, (?P<pages>[^.\s]+))?\."
