@@ -19,7 +19,7 @@ from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.notes import Measure, NotApplicable
 from alliance_meta.reporting.spec import Analysis, AnalysisKind, TableKind
 from alliance_meta.reporting.words import marked, named, tr
-from alliance_meta.reporting.writing import Quantity, quantity
+from alliance_meta.reporting.writing import Quantity, finer, quantity
 from alliance_meta.tables.format import format_df, format_level
 
 if TYPE_CHECKING:
@@ -251,9 +251,9 @@ def coefficient_quantities(fitted: Fitted) -> dict[str, Quantity]:
     scale = fitted.number
     out: dict[str, Quantity] = {}
     for i, (own, name) in enumerate(zip(fit.names, fit.design.words, strict=True)):
-        key = f"b_{slug(own)}"
-        out[key] = quantity(fit.beta[i], scale, name)
-        out[f"{key}_ci"] = quantity([fit.ci_lb[i], fit.ci_ub[i]], f"{scale}_interval", tr("{name}, CI", name=name))
+        key, ends = f"b_{slug(own)}", [fit.ci_lb[i], fit.ci_ub[i]]
+        out[key] = quantity(fit.beta[i], finer(scale, fit.se[i]), name)
+        out[f"{key}_ci"] = quantity(ends, finer(f"{scale}_interval", fit.se[i]), tr("{name}, CI", name=name))
         out[f"{key}_df"] = quantity(fit.ddf[i], "df", tr("{name}, df", name=name))
         out[f"{key}_p"] = quantity(fit.pval[i], "p", f"{name}, p")
     for row in level_rows(fitted):

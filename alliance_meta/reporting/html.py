@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.reporting import writing
 from alliance_meta.reporting.words import marked, speaking, tr
-from alliance_meta.reporting.writing import reason, show
+from alliance_meta.reporting.writing import finer, reason, show
 from alliance_meta.tables.document import Table, html_table
 from alliance_meta.tables.format import NOT_AVAILABLE, fixed, format_interval, format_n, format_weight
 from alliance_meta.tables.pdf import WORDS
@@ -362,6 +362,8 @@ def _cell(record: Mapping[str, Any], column: Mapping[str, Any]) -> tuple[str, st
     kind = column["format"]
     if isinstance(value, Mapping) and "format" in value:
         value, kind = value["value"], value["format"]
+    if "error" in column:
+        kind = finer(kind, record.get(column["error"]))
     if value is None or (isinstance(value, list) and all(one is None for one in value)):
         return column.get("blank", ""), None
     return show(value, kind), reason(value)

@@ -199,12 +199,12 @@ def coefficients(item: Item, fits: Mapping[str, Fitted]) -> Table:
     dependent = any(fitted.dependent for fitted in chosen)
     columns = [
         column("term", "Term"),
-        column("estimate", tr("Estimate ({scale})", scale=chosen[0].effects.scale_label), kind),
-        column("se", "SE", kind),
+        column("estimate", tr("Estimate ({scale})", scale=chosen[0].effects.scale_label), kind, error="se"),
+        column("se", "SE", kind, error="se"),
         column("stat", "z" if all(math.isinf(fitted.fit.ddf[0]) for fitted in chosen) else "t", "stat"),
         *([column("ddf", "df", "df")] if dependent else []),
         column("p", "p", "p"),
-        column(["ci_lb", "ci_ub"], tr("{level} CI", level=chosen[0].level), f"{kind}_interval"),
+        column(["ci_lb", "ci_ub"], tr("{level} CI", level=chosen[0].level), f"{kind}_interval", error="se"),
     ]
     return stacked(item, chosen, columns, _coefficient_rows, "Coefficients")
 

@@ -100,8 +100,8 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     **{f"r{decimals}": _plain(decimals, leading_zero=False) for decimals in range(1, MOST_DECIMALS)},
     **{f"fixed{decimals}": _plain(decimals) for decimals in range(MOST_DECIMALS)},
     "r_interval": _interval(2, leading_zero=False),
-    "r3_interval": _interval(3, leading_zero=False),
-    "fixed2_interval": _interval(2),
+    **{f"r{decimals}_interval": _interval(decimals, leading_zero=False) for decimals in range(3, MOST_DECIMALS)},
+    **{f"fixed{decimals}_interval": _interval(decimals) for decimals in range(2, MOST_DECIMALS)},
     "z": _plain(3),
     "z_interval": _interval(3),
     "variance": _plain(4),
@@ -118,6 +118,17 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "bf": _one(fmt.format_bayes_factor),
     "level": lambda value: fmt.format_level(float(value)),
 }
+
+
+def finer(kind: str, error: Any) -> str:
+    """Return a format with more decimals where a standard error is so small that it needs them.
+
+    >>> finer("z", 0.0047), finer("r3_interval", 0.0047), finer("z", 0.047), finer("p", 0.0047)
+    ('fixed4', 'r4_interval', 'z', 'p')
+    """
+    base = {"z": "fixed", "r3": "r"}.get(kind.removesuffix("_interval"))
+    decimals = 3 if base is None else fmt.error_decimals(number(error) or 0.0, 3)
+    return kind if decimals == 3 else f"{base}{decimals}{'_interval' if kind.endswith('_interval') else ''}"
 
 
 PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")

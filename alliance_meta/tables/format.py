@@ -322,6 +322,17 @@ def factor(log: float, *, largest: float = 1e5) -> str:
     return f"{fixed(math.exp(log - exponent * math.log(10.0)), 2)}e{exponent:+03d}"
 
 
+def error_decimals(se: float, least: int) -> int:
+    """Return the decimals with which a standard error has two digits that count, between `least` and eight.
+
+    >>> error_decimals(0.047, 3), error_decimals(0.0047, 3), error_decimals(12.0, 3), error_decimals(0.0, 3)
+    (3, 4, 3, 3)
+    """
+    if not (math.isfinite(se) and se > 0.0):
+        return least
+    return min(max(least, 1 - math.floor(math.log10(se))), 8)
+
+
 def plural(n: float, one: str, more: str = "") -> str:
     """Write a count with its noun.
 

@@ -10,7 +10,11 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.errors import AllianceMetaWarning, InputError
+from alliance_meta.reporting.build import build_report
 from alliance_meta.reporting.declaration import declare
+from alliance_meta.reporting.writing import show
+from alliance_meta.tables.format import error_decimals
+from tests.reports.cases import small_sheet
 from tests.reports.test_dependent import GOOD, ONE, built
 from tests.tolerances import CLOSED_FORM
 
@@ -92,3 +96,26 @@ def test_moderators_must_be_named() -> None:
         declare(GOOD | {"analysis": [ONE], "section": [{"heading": "H", "item": item}]}, path=Path("x.toml"))
     for kind in ("table", "figure"):
         assert f"{kind}='moderators' needs columns" in str(caught.value)
+
+
+def test_a_small_slope_has_the_decimals_that_its_error_needs(tmp_path: Path) -> None:
+    sheet = small_sheet(tmp_path) / "own.csv"
+    sheet.write_text(
+        sheet.read_text(encoding="utf-8").replace("2001", "1931").replace("2003", "1973"), encoding="utf-8"
+    )
+    path = tmp_path / "one.toml"
+    analyses = "".join(
+        f'[[analysis]]\nid = "{name}"\nlabel = "{name}"\ndata = "own.csv"\n{mods}\n'
+        for name, mods in (("mean", ""), ("slope", 'mods = "year"'))
+    )
+    items = '[[section.item]]\ntable = "coefficients"\nof = "slope"\n'
+    items += '[[section.item]]\ntable = "moderators"\nof = "mean"\ncolumns = ["year"]\n'
+    text = 'text = "Per year {slope.b_year}, at year 0 {slope.b_intrcpt}."\n'
+    path.write_text(f'title = "T"\n{analyses}[[section]]\nheading = "H"\n{text}{items}', encoding="utf-8")
+    page = build_report(path, formats=["html"])[1].read_text(encoding="utf-8")
+    effects = am.escalc(am.read_coded(tmp_path / "own.csv"))
+    fit = am.RandomEffectsModel(effects, mods="year").fit()
+    decimals = error_decimals(fit.se[1], 3)
+    assert decimals > 3 == error_decimals(fit.se[0], 3)
+    assert f"Per year {show(fit.beta[1], f'fixed{decimals}')}, at year 0 {show(fit.beta[0], 'fixed3')}." in page
+    assert page.count(show([fit.ci_lb[1], fit.ci_ub[1]], f"fixed{decimals}_interval")) == 1

@@ -37,9 +37,12 @@ def moderator_table_of(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, d
         column("k", "k", "count", blank=""),
         column("studies", "Studies", "count", blank=""),
         column("n", "N", "count", blank=""),
-        *({**one, "blank": ""} for one in effect_columns(chosen, tr("{level} CI", level=chosen[0].level))),
+        *(
+            {**one, "blank": "", "error": "error"}
+            for one in effect_columns(chosen, tr("{level} CI", level=chosen[0].level))
+        ),
         column(["pi_lb", "pi_ub"], tr("{level} PI", level=chosen[0].level), f"{kind}_interval", blank=""),
-        column("controlled", "r, contr." if shown == "r" else "Contr.", kind, blank=""),
+        column("controlled", "r, contr." if shown == "r" else "Contr.", kind, blank="", error="error"),
         column("p", "p", "p", blank=""),
         column("p_adjusted", "p, adj.", "p", blank=""),
         column("p_controlled", "p, contr.", "p", blank=""),
@@ -91,7 +94,9 @@ def _rows(fitted: Fitted, found: ModeratorTable) -> Iterator[dict[str, Any]]:
         numbers = {shown if key == "point" else key: row[own] for key, own in names.items()}
         numbers["controlled"] = row[f"{names['point']}_controlled"]
         counts = {"k": row["k"], "studies": row["studies"], "n": row["people"]}
-        there = {key: value for key, value in (counts | numbers).items() if value == value}
+        # A slope per unit may be far smaller than a mean.
+        slope = {"error": (numbers["ci_ub"] - numbers["ci_lb"]) / 4.0} if row["kind"] == "slope" else {}
+        there = {key: value for key, value in (counts | numbers | slope).items() if value == value}
         yield {"label": tr("Overall") if row["kind"] == "overall" else f"\N{EM SPACE}{row['level']}", **there}
 
 
