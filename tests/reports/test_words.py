@@ -8,13 +8,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
-from typing import get_args
+from typing import Any, get_args
 from zipfile import ZipFile
 
 import pytest
 
 import alliance_meta.reporting
 from alliance_meta.reporting import build_report, words
+from alliance_meta.reporting.declaration import read_declaration
+from alliance_meta.reporting.document import make_document
 from alliance_meta.reporting.html import number_blocks
 from alliance_meta.reporting.spec import Concern, Judgement, Suspicion
 from alliance_meta.reporting.starter import BY, HEAD, PROSE, REST
@@ -191,3 +193,34 @@ def test_another_language_is_a_file_more(tmp_path: Path, monkeypatch: pytest.Mon
     assert words.languages() == ["en", "fr"]
     with speaking("fr"):
         assert (tr("Methods"), tr("Results")) == ("Méthodes", "Results")
+
+
+def test_figures_and_methods_are_german_and_their_numbers_the_same(tmp_path: Path) -> None:
+    folder, made = small_sheet(tmp_path), {}
+    asked = (*(f'figure = "{kind}"' for kind in ("forest", "funnel", "bias")), 'table = "bias"\nid = "methods"')
+    items = "".join(f'[[section.item]]\n{item}\nof = "a"\n' for item in (*asked, 'table = "sensitivity"\nid = "other"'))
+    analysis = '[[analysis]]\nid = "a"\nlabel = "Alle"\ndata = "own.csv"\n[[section]]\nheading = "H"\n'
+    for lang in ("en", "de"):
+        path = folder / f"{lang}.toml"
+        path.write_text(f'title = "T"\nlang = "{lang}"\n{analysis}{items}', encoding="utf-8")
+        made[lang] = make_document(read_declaration(path))
+    frames = {lang: {name: one["frame"] for name, one in made[lang]["figures"].items()} for lang in made}
+    heads = frames["de"]["forest_a"]["meta"]
+    assert (heads["label_header"], heads["weight_header"], heads["estimate_header"]) == (
+        "Studie", "Gewicht %", "r [95%-KI]",
+    )  # fmt: skip
+    assert "Zusammengefasster Effekt (REML, HK)" in str(frames["de"]["forest_a"])
+    assert "95%-Grenzen, hätten alle diesen Effekt" in str(frames["de"]["funnel_a"])
+    labels = {row.get("label") for row in made["de"]["tables"]["methods"]["rows"]}
+    assert {"Unkorrigiert", "Trim-and-fill", "Rangkorrelation (Begg)"} <= labels
+    for name, english in frames["en"].items():
+        assert numbers(frames["de"][name]) == numbers(english)
+    for name in ("methods", "other"):
+        assert numbers(made["de"]["tables"][name]["rows"]) == numbers(made["en"]["tables"][name]["rows"])
+
+
+def numbers(value: Any) -> list[float]:
+    """Return the numbers in JSON values, in their order."""
+    if isinstance(value, dict | list):
+        return [one for part in (value.values() if isinstance(value, dict) else value) for one in numbers(part)]
+    return [value] if isinstance(value, int | float) else []

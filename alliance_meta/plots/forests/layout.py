@@ -262,7 +262,7 @@ def _right_columns(frame: pd.DataFrame, density: Density) -> tuple[Column, ...]:
     ]
     weights = [(format_weight(weight),) if math.isfinite(weight) else () for weight in frame["weight"]]
     if any(weights):
-        columns.append(_measured("weight", "Weight %", "right", weights, density, bold))
+        columns.append(_measured("weight", frame.attrs["weight_header"], "right", weights, density, bold))
     return tuple(columns)
 
 

@@ -183,6 +183,7 @@ META: dict[str, Any] = {
     "estimate_header": "Estimate [95% CI]",
     "label_header": "Study",
     "n_header": "n",
+    "weight_header": "Weight %",
     "columns": [],
     "rob": [],
     "level": 0.95,

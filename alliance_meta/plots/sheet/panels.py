@@ -68,7 +68,7 @@ def _row(row: Mapping[str, Any], texts: Mapping[str, str], measure: str) -> dict
 
 def draw_panel(frame: pd.DataFrame, ax: Axes | None, xlim: Limits | None) -> Drawn:
     """Draw a frame of a panel; the axis has room for all but what is far from the other rows."""
-    return draw_rows(frame, ax, xlim, _within(frame))
+    return draw_rows(frame, ax, xlim, _within(frame), widest=3.0)
 
 
 def _within(frame: pd.DataFrame) -> Any:

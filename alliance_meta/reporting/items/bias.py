@@ -9,6 +9,7 @@ from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
 from alliance_meta.reporting.words import marked, tr
+from alliance_meta.reporting.words.drawn import of_method
 from alliance_meta.reporting.writing import Quantity, quantity
 
 if TYPE_CHECKING:
@@ -54,25 +55,26 @@ def _means(fitted: Fitted, found: BiasPanel) -> Iterator[dict[str, Any]]:
     shown, point, lower, upper = _named(fitted)
     for row in found.tidy().to_dict("records"):
         there = {shown: row[point], "ci_lb": row[lower], "ci_ub": row[upper], "p": row["pval"]}
-        yield {"label": row["label"], **({} if row["why"] else there), "words": row["why"] or row["assumes"]}
+        words = of_method(row["why"] or row["assumes"])
+        yield {"label": of_method(row["label"]), **({} if row["why"] else there), "words": words}
 
 
 def _tests(found: BiasPanel) -> Iterator[dict[str, Any]]:
     for row in found.tests.to_dict("records"):
         p = {} if row["pval"] != row["pval"] else {"p": row["pval"]}
-        yield {"label": row["label"], **p, "words": row["why"] or row["says"]}
+        yield {"label": of_method(row["label"]), **p, "words": of_method(row["why"] or row["says"])}
 
 
 def _quantities(fitted: Fitted, found: BiasPanel) -> Iterator[tuple[str, Quantity]]:
     shown, point, lower, upper = _named(fitted)
     kind = "r" if fitted.on_r else fitted.number
     for name, row in found.tidy().iterrows():
-        words = str(row["label"])
+        words = of_method(str(row["label"]))
         yield f"{name}_{shown}", quantity(row[point], kind, words)
         yield f"{name}_ci", quantity([row[lower], row[upper]], f"{kind}_interval", tr("{name}, CI", name=words))
         yield f"{name}_p", quantity(row["pval"], "p", f"{words}, p")
     for name, row in found.tests.iterrows():
-        yield f"{name}_p", quantity(row["pval"], "p", f"{row['label']}, p")
+        yield f"{name}_p", quantity(row["pval"], "p", f"{of_method(row['label'])}, p")
     table = found.tidy()
     yield from ends_of(
         table.loc[table.index != "uncorrected", point],

@@ -10,6 +10,7 @@ from alliance_meta.reporting.items.bias import ends_of
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
 from alliance_meta.reporting.words import marked, tr
+from alliance_meta.reporting.words.drawn import of_method
 from alliance_meta.reporting.writing import Quantity, quantity
 from alliance_meta.sensitivity.batteries.scenarios import KINDS
 
@@ -60,14 +61,14 @@ def _rows(fitted: Fitted, found: Battery) -> Iterator[dict[str, Any]]:
             there = {shown: row[point], "ci_lb": row[lower], "ci_ub": row[upper], "p": row["pval"]}
             there |= {name: row[name] for name in ("k", "studies")}
             known = {name: value for name, value in there.items() if value == value}
-            yield {"label": row["label"], **known, "words": row["why"] or row["says"]}
+            yield {"label": of_method(row["label"]), **known, "words": of_method(row["why"] or row["says"])}
 
 
 def _quantities(fitted: Fitted, found: Battery) -> Iterator[tuple[str, Quantity]]:
     shown, point, lower, upper = _named(fitted)
     kind = "r" if fitted.on_r else fitted.number
     for name, row in found.tidy().iterrows():
-        words, key = str(row["label"]), str(name).replace(".", "_")
+        words, key = of_method(str(row["label"])), str(name).replace(".", "_")
         yield f"{key}_{shown}", quantity(row[point], kind, words)
         yield f"{key}_ci", quantity([row[lower], row[upper]], f"{kind}_interval", tr("{name}, CI", name=words))
         yield f"{key}_k", quantity(row["k"], "count", tr("{name}, effects", name=words))

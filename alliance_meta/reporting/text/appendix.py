@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 4
 NUMERIC = ("numpy", "scipy", "pandas")
 OWN_ENGLISH = marked(
-    "In English are words that come with the data and with the fits: their notes, what methods say of themselves, R "
-    "code, words inside figures, and methods that nobody translated."
+    "In English are words that come with the data and with the fits: their notes, R code, the words of claims and of "
+    "checks of printed numbers, some of what methods and figures say, and methods that nobody translated."
 )
 # Lines that stand once above all models of one sheet.
 ONCE = ("library(", f"{SHEET} <- ", f"names({SHEET})")

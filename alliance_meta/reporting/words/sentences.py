@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from string import Formatter
 from typing import Final
@@ -49,6 +50,7 @@ SENTENCES: Final = marked(
 )
 PHRASES: Final = marked(
     (
+        "k = {k} effect",
         "k = {k} effects",
         "k = {k} effects from {studies} studies",
         "restricted maximum likelihood",
@@ -88,7 +90,7 @@ def in_language(text: str) -> str:
         for sentence in SENTENCES:
             match = re.compile(_pattern(sentence).pattern + r"(?:\s+|$)").match(text, at)
             if match:
-                found.append(tr(sentence, **{name: _phrase(part) for name, part in match.groupdict().items()}))
+                found.append(tr(sentence, **{name: phrase(part) for name, part in match.groupdict().items()}))
                 at = match.end()
                 break
         else:
@@ -96,9 +98,12 @@ def in_language(text: str) -> str:
     return " ".join(found)
 
 
-def _phrase(text: str) -> str:
-    for phrase in PHRASES:
-        match = _pattern(phrase).fullmatch(text)
+def phrase(text: str, known: Sequence[str] = PHRASES) -> str:
+    """Return a phrase in the language that is spoken now; as it is where it fits none of the templates."""
+    if is_english():
+        return text
+    for one in known:
+        match = _pattern(one).fullmatch(text)
         if match:
-            return tr(phrase, **match.groupdict())
+            return tr(one, **match.groupdict())
     return text
