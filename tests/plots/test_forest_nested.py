@@ -11,7 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, che, impute_V, moderator_table
+from alliance_meta import (
+    EffectSizes,
+    MultilevelModel,
+    RandomEffectsModel,
+    RVEModel,
+    che,
+    escalc,
+    impute_V,
+    moderator_table,
+)
 from alliance_meta.errors import InputError
 from alliance_meta.models import sce
 from alliance_meta.plots import caterpillar_data, forest_data, forest_pages, frame_from_dict, frame_to_dict
@@ -397,3 +406,16 @@ def test_a_caterpillar_of_dependent_effects_has_each_effect(fit, es):
     np.testing.assert_array_equal(rows["yi"], np.sort(es.yi))
     assert rows["label"].tolist() == [es.slab[int(i)] for i in rows["position"]]
     assert frame[frame["kind"] == "summary"]["yi"].item() == fit.beta[0]
+
+
+def test_studies_that_ids_group_are_called_by_their_names() -> None:
+    names = ["Abel 2001", "Abel 2001", "Baker 2002", "Cole 2003", "Cole 2003"]
+    sheet = {"study_id": [1, 1, 2, 3, 3], "study": names, "r": [0.2, 0.3, 0.1, 0.4, 0.2], "n": [50, 50, 60, 70, 70]}
+    # Where two ids share a name, or an id has two, the ids stay.
+    for study, expected in (
+        (names, ["Abel 2001", "Baker 2002", "Cole 2003"]),
+        (["Abel 2001"] * 3 + names[3:], ["1", "2", "3"]),
+        (["Abel 2001", "Abel 2002", *names[2:]], ["1", "2", "3"]),
+    ):
+        frame = quiet(lambda study=study: forest_data(che(escalc(pd.DataFrame({**sheet, "study": study})))))
+        assert frame.loc[frame["kind"].isin(["cluster", "study"]), "label"].tolist() == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -35,6 +36,15 @@ MOST_COLUMNS, MOST_TOGETHER = 8, 3
 LONGEST = 60
 NOT_CODED = "not coded"
 Words = dict[str, list[str]]
+
+
+def readable(clusters: Clusters, moderators: pd.DataFrame) -> Clusters:
+    """Return studies by their names, where ids group them and a column ``study`` has one name for each."""
+    if clusters.name != "study_id" or "study" not in moderators:
+        return clusters
+    names = pd.DataFrame({"code": clusters.codes, "name": moderators["study"].to_numpy()}).dropna().drop_duplicates()
+    one_each = len(names) == clusters.n == names["code"].nunique() == names["name"].nunique()
+    return replace(clusters, labels=tuple(map(as_text, names.sort_values("code")["name"]))) if one_each else clusters
 
 
 def effect_names(slab: Sequence[str], moderators: pd.DataFrame, groups: Clusters) -> tuple[list[str], list[Note]]:

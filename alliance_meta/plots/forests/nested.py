@@ -19,7 +19,7 @@ from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, merge_notes
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.forests.levels import Levels, find_levels, level_rows, said
-from alliance_meta.plots.forests.naming import effect_names
+from alliance_meta.plots.forests.naming import effect_names, readable
 from alliance_meta.plots.forests.parts import (
     Columns,
     Order,
@@ -80,7 +80,8 @@ def find_nest(fit: Any, nest: str | None, level: float) -> Nest:
         clusters = fit.clusters
     else:
         clusters = _of_terms(fit)
-    return Nest(clusters, _marks(model, clusters, level) if isinstance(model, MultilevelResults) else None)
+    marks = _marks(model, clusters, level) if isinstance(model, MultilevelResults) else None
+    return Nest(readable(clusters, fit.effects.moderators), marks)
 
 
 def _given(name: str, codes: Any, labels: Sequence[str]) -> Clusters:
