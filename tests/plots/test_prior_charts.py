@@ -20,6 +20,7 @@ from alliance_meta.plots import (
     prior_sensitivity_data,
 )
 from tests.plots.cases import molloy, quiet
+from tests.plots.chains_cases import sampled
 from tests.plots.geometry import texts
 from tests.plots.prior_cases import bayesian, bayesian_levels, checked
 from tests.tolerances import CLOSED_FORM
@@ -259,3 +260,17 @@ def test_checks_that_cannot_be_drawn():
         predictive_data(check.table)
     with pytest.raises(InputError, match="give this to predictive_data"):
         plots.predictive(predictive_data(check), what="Q")
+
+
+@pytest.mark.parametrize("what", ["mu", "tau", "theta_new"])
+def test_draws_have_a_posterior_plot_too(what):
+    fit = sampled()
+    frame = posterior_data(fit, what=what)
+    kinds = frame.set_index("kind")
+    after = fit.posterior(what)
+    np.testing.assert_array_equal(kinds.loc["posterior", "density"], after.pdf(kinds.loc["posterior", "x"].to_numpy()))
+    limits = after.interval()
+    assert kinds.loc[["lower", "median", "upper"], "x"].tolist() == [limits.lb, limits.estimate, limits.ub]
+    drawn = ["The prior is not drawn"] if what == "theta_new" else [f"Prior: {fit.made.priors[what]}"]
+    assert frame.attrs["bottom"][-1:] == drawn
+    assert ("prior" in kinds.index) == (what != "theta_new")

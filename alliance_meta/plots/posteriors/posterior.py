@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +13,9 @@ from alliance_meta.bayes.averaged.bias_results import RobmaResults
 from alliance_meta.bayes.averaged.results import AveragedResults
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.marginals import KINDS, TANH, Marginal, TransformedMarginal
-from alliance_meta.bayes.priors.predictions import prior_of
-from alliance_meta.bayes.priors.prior import Normal
+from alliance_meta.bayes.priors.predictions import TauPriorMarginal, mean_prior, prior_of
+from alliance_meta.bayes.priors.prior import EffectPrior, Normal, TauPrior
+from alliance_meta.bayes.sampled.quantities import SampledQuantities
 from alliance_meta.errors import InputError
 from alliance_meta.notes import check_option
 from alliance_meta.plots.forests import parts
@@ -44,7 +46,7 @@ def posterior_data(
 
     Parameters
     ----------
-    fit : BayesianResults or BayesianMultilevelResults
+    fit : BayesianResults, BayesianMultilevelResults or SampledPosterior
     what : str
         ``"mu"``, a coefficient, ``"tau"`` (of three levels ``"tau[<term>]"``), ``"theta_new"`` or
         ``"theta[<label>]"``.
@@ -74,7 +76,7 @@ def posterior_data(
     [0.082, 0.147, 0.218]
     """
     after, before, measure, label = _read(fit, what, scale)
-    which = fit.priors.which(what)
+    which = fit.priors.which(what) if isinstance(fit, Quantities) else None
     what = what if which is None else fit.priors.tau_names[which]
     x = _grid(after, before)
     limits = after.interval(level=fit.level, kind=fit.interval)
@@ -107,7 +109,7 @@ def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
 
     Parameters
     ----------
-    fit_or_frame : BayesianResults, BayesianMultilevelResults or DataFrame
+    fit_or_frame : BayesianResults, BayesianMultilevelResults, SampledPosterior or DataFrame
         A fit, or a frame from `posterior_data`.
     ax, **data
         As in `caterpillar`, and so are the errors.
@@ -147,15 +149,15 @@ def posterior(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
 
 def _read(fit: Any, what: str, scale: PlotScale | None) -> tuple[Marginal, Marginal | None, str, str]:
     """Return the posterior, the prior, the measure of the axis and its label."""
-    if not isinstance(fit, Quantities):
+    if not isinstance(fit, Quantities | SampledQuantities):
         raise InputError(f"posterior_data needs the result of a Bayesian model, not {type(fit).__name__}")
     if scale is not None:
         check_option("scale", scale, PlotScale)
-    taus = fit.priors.tau_names
+    taus = fit.priors.tau_names if isinstance(fit, Quantities) else tuple(name for name in _named(fit) if name != "mu")
     if what in ("tau", "tau2", "I2", "icc") and what not in taus:
         raise InputError(f"{what} has no prior of its own that could be drawn; draw {' or '.join(taus)}")
     after = fit.posterior(what)
-    before = prior_of(fit, what)
+    before = _before(fit, what)
     effect = what in ("mu", "theta_new") or what.startswith("theta[")
     measure = fit.effects.measure if effect else "GEN"
     of_tau = what == "tau" or what.startswith("tau[")
@@ -173,6 +175,20 @@ def _read(fit: Any, what: str, scale: PlotScale | None) -> tuple[Marginal, Margi
     if scale == "z":
         return after, before, "GEN", f"True effect{new} (Fisher z)" if new else "Mean effect (Fisher z)"
     return after, before, measure, label
+
+
+def _named(fit: Any) -> Mapping[str, Any]:
+    return fit.priors.named if isinstance(fit, Quantities) else fit.made.priors
+
+
+def _before(fit: Any, what: str) -> Marginal | None:
+    """Return the prior; of a sampled model that of a parameter that has one of its own."""
+    if isinstance(fit, Quantities):
+        return prior_of(fit, what)
+    own = _named(fit).get(what)
+    if isinstance(own, TauPrior):
+        return TauPriorMarginal(what, own) if own.proper else None
+    return mean_prior(what, [own], np.ones(1)) if isinstance(own, EffectPrior) else None
 
 
 def _lower(label: str, new: str) -> str:
@@ -214,9 +230,11 @@ def _chances(
 
 def _prior_line(fit: Any, what: str, *, drawn: bool) -> list[str]:
     """Return the prior in words, where a single one is behind the quantity."""
-    known = fit.priors.named
+    known = _named(fit)
     if drawn:
         return [f"Prior: {known[what]}"] if what in known else []
+    if isinstance(fit, SampledQuantities):
+        return [f"Prior, not drawn: {known[what]}"] if what in known else ["The prior is not drawn"]
     return [f"The prior ({known[what]}) is improper and not drawn" if what in known else "The prior is improper"]
 
 
