@@ -151,7 +151,7 @@ def check_option(name: str, value: object, options: Any) -> None:
 def check_level(level: float) -> None:
     """Raise an `InputError` unless `level` is a fraction strictly between 0 and 1."""
     if not 0 < level < 1:
-        hint = f"; for {level:g} % write {level / 100:g}" if 1 < level < 100 else ""
+        hint = f"; for {level:g}% write {level / 100:g}" if 1 < level < 100 else ""
         raise InputError(f"level={level!r} is a confidence level and must lie between 0 and 1{hint}")
 
 

@@ -177,8 +177,8 @@ fit.summary()
 """
 CASES = (
     Case("far", "check: 80,000 rows, one cell in XFD", command("check", "far.xlsx"), far_cell, 30, ends=(1,)),
-    Case("blanks", "consistency: '95 % CI', 1,000 blanks, '['", command("consistency", "blanks.txt"),
-         text("blanks.txt", "95 % CI " + " " * 1000 + "["), 5),
+    Case("blanks", "consistency: '95% CI', 1,000 blanks, '['", command("consistency", "blanks.txt"),
+         text("blanks.txt", "95% CI " + " " * 1000 + "["), 5),
     Case("line", "consistency: one line of 30,000 results", command("consistency", "line.txt"),
          results_in_one_line, 10, ends=(0, 1)),
     Case("device", "check: /dev/zero", command("check", "/dev/zero"), seconds=5, ends=(2,)),

@@ -60,7 +60,7 @@ answers
 # Read the table from right to left. *Studies* and the degrees of freedom of the tests say how much a row can know: the
 # second number of `HTZ(1, 4.01)` is that of `year`, where a few old studies decide the slope, and no *p* value from
 # four degrees of freedom should be trusted far. *contr.* is the mean at that level with the other moderators held
-# constant, from the effects that have them all. *95 % PI* is where the true correlation of one new study of that kind
+# constant, from the effects that have them all. *95% PI* is where the true correlation of one new study of that kind
 # is expected; these intervals overlap nearly everywhere.
 
 # %%

@@ -22,7 +22,7 @@ from alliance_meta.notes import NotApplicable, Scale, check_level, check_option
 from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.fit import COLUMNS as PREDICTED
 from alliance_meta.results.fit import SCALE_LABELS, Fit, to_scale
-from alliance_meta.tables.format import fixed, fixed_interval, level_text
+from alliance_meta.tables.format import fixed, fixed_interval, format_level
 
 IntervalKind = Literal["eti", "hdi"]
 AnyMarginal = TypeVar("AnyMarginal", bound="Marginal")
@@ -109,7 +109,7 @@ class Posterior(Fit):
             "scale_label": SCALE_LABELS[checked.attrs["scale"]],
             "level": level,
             "interval": kind,
-            "interval_label": f"{100 * level:g} % {KINDS[kind]}",
+            "interval_label": f"{100 * level:g}% {KINDS[kind]}",
             "pred": "posterior median",
         }
 
@@ -195,7 +195,7 @@ class Marginal(ABC):
         check_level(level)
         check_option("kind", kind, IntervalKind)
         lb, ub = self.limits(level, kind)
-        return Interval(self.median, lb, ub, level, f"{level_text(level)} {KINDS[kind]}", self.name)
+        return Interval(self.median, lb, ub, level, f"{format_level(level)} {KINDS[kind]}", self.name)
 
     def limits(self, level: float, kind: IntervalKind) -> tuple[float, float]:
         """Return the limits of `interval` alone."""
@@ -482,7 +482,7 @@ def as_table(rows: Mapping[str, Sequence[float]], scale: str, level: float, kind
     """Return rows of mean, sd, median and limits by parameter."""
     columns = zip(COLUMNS, zip(*rows.values(), strict=True), strict=True)
     out = pd.DataFrame({name: column(cells) for name, cells in columns}, index=pd.Index(list(rows), name="parameter"))
-    out.attrs.update(scale=scale, level=level, interval=kind, interval_label=f"{100 * level:g} % {KINDS[kind]}")
+    out.attrs.update(scale=scale, level=level, interval=kind, interval_label=f"{100 * level:g}% {KINDS[kind]}")
     return out
 
 

@@ -58,7 +58,7 @@ class PredictiveCheck(Result):
         ``p_value``, how likely one at least so far out is.
     bins : DataFrame
         How many effects lie from ``lb`` to ``ub``: ``observed``, ``expected`` (exact), and ``ci_lb ci_ub``, between
-        which 95 % of the replications lie.
+        which 95% of the replications lie.
     replicated : DataFrame
         The statistics of every replication.
     seed, draws : int
@@ -88,7 +88,7 @@ class PredictiveCheck(Result):
         Returns
         -------
         DataFrame
-            ``observed``; of the replications ``median ci_lb ci_ub`` (95 %) and ``p_value``, the share that reaches at
+            ``observed``; of the replications ``median ci_lb ci_ub`` (95%) and ``p_value``, the share that reaches at
             least the observed value (ties count half), with its Monte-Carlo error ``mcse``. Near 0 or 1 the model does
             not produce what was seen.
         """
@@ -96,13 +96,13 @@ class PredictiveCheck(Result):
 
     @property
     def flagged(self) -> list[str]:
-        """Statistics outside the central 95 % of their replications."""
+        """Statistics outside the central 95% of their replications."""
         p = self.table["p_value"]
         return [str(name) for name in p.index[(p < SURPRISE) | (p > 1.0 - SURPRISE)]]
 
     @property
     def surprising(self) -> list[str]:
-        """Effects outside the central 95 % of what the others predict."""
+        """Effects outside the central 95% of what the others predict."""
         return [str(name) for name, p in self.studies["p_value"].items() if p < 2.0 * SURPRISE]
 
     def _values(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class PredictiveCheck(Result):
         verdict = (
             f"The model does not reproduce: {'; '.join(words)}."
             if words
-            else "Every statistic lies inside the central 95 % of its replications."
+            else "Every statistic lies inside the central 95% of its replications."
         )
         found, k = self.surprising, self.effects.k
         which = f": {', '.join(found)}" if found else ""
@@ -124,10 +124,10 @@ class PredictiveCheck(Result):
             f"Posterior predictive check: {self.draws} replications of {self.effects.k} results",
             (),
             [
-                table_of(self.table, kinds, heads={"ci_lb": "2.5 %", "ci_ub": "97.5 %", "p_value": "p"}),
+                table_of(self.table, kinds, heads={"ci_lb": "2.5%", "ci_ub": "97.5%", "p_value": "p"}),
                 [
                     verdict,
-                    f"Effects outside the central 95 % of what the others predict: {len(found)} of {k} "
+                    f"Effects outside the central 95% of what the others predict: {len(found)} of {k} "
                     f"(about {fixed(0.05 * k, 1)} expected){which}.",
                 ],
             ],
@@ -270,7 +270,7 @@ def _studies(effects: EffectSizes, left: Any) -> pd.DataFrame:
 
 
 def _bins(y: Array, Y: Array, each: NormalMixture | Replications, widest: list[int]) -> pd.DataFrame:
-    """Count effects in bins: observed, expected, and 95 % of the replications."""
+    """Count effects in bins: observed, expected, and 95% of the replications."""
     low, high = float(y.min()), float(y.max())
     ends = np.stack([each.row(i).quantile(np.array([0.01, 0.99]))[0] for i in widest])
     low, high = min(low, float(ends[:, 0].min())), max(high, float(ends[:, 1].max()))

@@ -22,7 +22,7 @@ from alliance_meta.result import Result
 from alliance_meta.results import wording
 from alliance_meta.results.fit import Noun, columns_of
 from alliance_meta.tables.document import Document, Kind, Table, table_of
-from alliance_meta.tables.format import factor, fixed, level_text
+from alliance_meta.tables.format import factor, fixed, format_level
 
 # A result with a predictive p below this is called a surprise.
 SURPRISE = 0.05
@@ -134,7 +134,7 @@ class SequentialResults(Result):
             [
                 fit.effects.heading,
                 f"Priors: {fit.priors}",
-                f"{effect}: {what}; tau as analysed; intervals: equal-tailed, {level_text(fit.level)}; p: how "
+                f"{effect}: {what}; tau as analysed; intervals: equal-tailed, {format_level(fit.level)}; p: how "
                 "surprising the results were, the smallest of a step",
             ],
             self._steps(table, effect),

@@ -20,7 +20,7 @@ from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import format_count, level_text
+from alliance_meta.tables.format import format_count, format_level
 
 MISSING = (1, 2, 5, 10, 20, 50)
 
@@ -73,7 +73,7 @@ class UnseenStudies(Result):
         return self.table
 
     def _content(self) -> Document:
-        title = f"Largest bias from unpublished studies (k = {self.k} published; {level_text(self.level)})"
+        title = f"Largest bias from unpublished studies (k = {self.k} published; {format_level(self.level)})"
         lines = (
             f"Unpublished studies that could move the mean from {self.q:g}: {_count(self.missing_estimate)}",
             f"Unpublished studies that could move its limit from {self.q:g}: {_count(self.missing_limit)}",
@@ -141,7 +141,7 @@ def unseen(
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> print(bias.unseen(fit, missing=[1, 5, 20]))
-    Largest bias from unpublished studies (k = 16 published; 95 %)
+    Largest bias from unpublished studies (k = 16 published; 95%)
     Unpublished studies that could move the mean from 0: 42
     Unpublished studies that could move its limit from 0: 11
     <BLANKLINE>

@@ -26,7 +26,7 @@ from alliance_meta.results.fit import Fit, Noun, frame_of
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import level_text
+from alliance_meta.tables.format import format_level
 
 FOCAL = "focal"
 
@@ -175,7 +175,7 @@ class Adjusted(OfStudies):
         return row
 
     def _title(self) -> str:
-        return f"{self.called} ({self._many}; {level_text(self.level)})"
+        return f"{self.called} ({self._many}; {format_level(self.level)})"
 
     def _content(self) -> Document:
         kinds: dict[str, Kind] = {name: "p" if name == "pval" else 4 for name in self._row()}

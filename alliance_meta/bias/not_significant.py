@@ -26,7 +26,7 @@ from alliance_meta.errors import ConvergenceWarning, FewStudiesWarning, InputErr
 from alliance_meta.notes import NotApplicable, Note, check_level, merge_notes, warn_note
 from alliance_meta.results.fit import Fit, columns_of, frame_of
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import level_text
+from alliance_meta.tables.format import format_level
 
 FEW = 10
 IMPUTED = RULES["ns"].es_calc
@@ -76,7 +76,7 @@ class UnreportedResults(Adjusted):
 
     def _content(self) -> Document:
         counts = f"{self.k - self.unreported} effects with a number, {self.unreported} without"
-        title = f"Effects reported only as not significant ({counts}; {level_text(self.level)})"
+        title = f"Effects reported only as not significant ({counts}; {format_level(self.level)})"
         kinds: dict[str, Kind] = dict.fromkeys(("estimate", "ci_lb", "ci_ub", "pval", "tau2"), 4)
         kinds |= {"pval": "p", "k": "df"} | dict.fromkeys(("r", "r_lb", "r_ub"), 3)
         return self._document(title, table_of(self.rows, kinds, "Fisher z, and r"))

@@ -111,7 +111,7 @@ def rtma(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: floa
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> fit = RandomEffectsModel(escalc(load_dataset("mcdaniel1994"))).fit()
     >>> print(bias.rtma(fit))
-    RTMA (k = 79; 95 %)
+    RTMA (k = 79; 95%)
     Mode and credible interval; significant effects on the right left out: 81
     median = 0.1620, tau = 0.0758 [0.0254, 0.1806]
     <BLANKLINE>

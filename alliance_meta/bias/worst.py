@@ -160,7 +160,7 @@ def worst_case(
     >>> from alliance_meta import bias, che, escalc, load_dataset
     >>> found = bias.worst_case(che(escalc(load_dataset("crede2010"))), ratios=[1, 5, 50])
     >>> print(found)
-    worst case (k = 11 in 7 studies; 95 %)
+    worst case (k = 11 in 7 studies; 95%)
     Affirmative effects: 86; others, whose mean the estimate is: 11
     Mean of all effects, weighted alike: 0.4287
     Ratio that brings the mean to 0: n/a (no ratio is large enough)

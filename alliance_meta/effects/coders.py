@@ -17,7 +17,7 @@ from alliance_meta.errors import DroppedRowsWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, warn_note
 from alliance_meta.result import Result
 from alliance_meta.tables.document import Block, Document, Kind, cut, table_of
-from alliance_meta.tables.format import level_text
+from alliance_meta.tables.format import format_level
 
 KEY = "es_id"
 # Columns in which coders differ by nature.
@@ -280,7 +280,7 @@ class CoderAgreement(Result):
             )
             blocks.append(cut(table, SHOWN, "... and {left} more (.disagreements has all)"))
         return self._document(
-            f"Agreement of {self.coders[0]} and {self.coders[1]}: {self.k} rows, {level_text(self.level)} intervals",
+            f"Agreement of {self.coders[0]} and {self.coders[1]}: {self.k} rows, {format_level(self.level)} intervals",
             *blocks,
         )
 

@@ -35,7 +35,7 @@ class Finding:
     """The answer to one question: whether something said is so of somebody's result."""
 
     subject: str  # whose result, such as ``"Horvath et al. 2011"``
-    statement: str  # what would have to be so of it, such as ``"explains 30 %"``
+    statement: str  # what would have to be so of it, such as ``"explains 30%"``
     holds: bool | None  # whether it is; None if the registry cannot say
     calculation: str  # how the answer follows, with the numbers
     ids: tuple[str, ...] = ()  # entries of the registry that it rests on
@@ -255,8 +255,8 @@ def outweighs(evidence: Evidence, alliance: str, treatments: str) -> Iterator[Fi
         return
     other = float(d_to_r(np.asarray(d), np.asarray(4.0)))
     calculation = (
-        f"{name} {short(r)}² = {fixed(100 * r**2, 1)} %; {evidence.name(treatments)} at most d = {short(d)}, "
-        f"r = d/√(d² + 4) = {short(other)}, r² = {fixed(100 * other**2, 1)} %"
+        f"{name} {short(r)}² = {fixed(100 * r**2, 1)}%; {evidence.name(treatments)} at most d = {short(d)}, "
+        f"r = d/√(d² + 4) = {short(other)}, r² = {fixed(100 * other**2, 1)}%"
     )
     calculation += "; shares of variance, and only treatments were assigned by lot"
     yield Finding(name, statement, r**2 >= other**2, calculation, (alliance, treatments))
@@ -301,7 +301,7 @@ def levels_above(evidence: Evidence, entry: str, pattern: str, *levels: str) -> 
 @question
 def shares(evidence: Evidence, *ids: str, claimed: float) -> Iterator[Finding]:
     """Ask of each entry whether its shared variance, r squared, comes up to a claimed share at the upper limit."""
-    statement = f"explains {fixed(100 * claimed, 0)} %"
+    statement = f"explains {fixed(100 * claimed, 0)}%"
     for entry in ids:
         r, high = evidence.number(entry, "estimate"), evidence.number(entry, "ci_high")
         name = evidence.name(entry)
@@ -309,11 +309,11 @@ def shares(evidence: Evidence, *ids: str, claimed: float) -> Iterator[Finding]:
             yield Finding(name, statement, None, f"{name} {NOT_PRINTED}", (entry,))
             continue
         most = max(abs(r), 0.0 if np.isnan(high) else abs(high))
-        calculation = f"{name} {short(r)}² = {fixed(100 * r**2, 1)} %"
+        calculation = f"{name} {short(r)}² = {fixed(100 * r**2, 1)}%"
         if most > abs(r):
-            calculation += f", at the upper limit {short(high)}² = {fixed(100 * most**2, 1)} %"
+            calculation += f", at the upper limit {short(high)}² = {fixed(100 * most**2, 1)}%"
         calculation += (
-            f" {_relation(most**2, claimed)} {fixed(100 * claimed, 0)} %, which needs r = {short(claimed**0.5)}"
+            f" {_relation(most**2, claimed)} {fixed(100 * claimed, 0)}%, which needs r = {short(claimed**0.5)}"
         )
         yield Finding(name, statement, most**2 >= claimed, calculation, (entry,))
 
@@ -333,7 +333,7 @@ def odds(evidence: Evidence, entry: str, low: float, high: float) -> Iterator[Fi
     calculation = f"where half complete with the lower alliance, the chance is {fixed(chance, 2)} times as high"
     if ratio > low > 1:
         rare = (ratio - low) / (low * (ratio - 1.0))
-        calculation += f"; it is {brief(low)} times as high only where fewer than {fixed(100 * rare, 0)} % complete"
+        calculation += f"; it is {brief(low)} times as high only where fewer than {fixed(100 * rare, 0)}% complete"
     yield Finding("the chances", statement, low <= chance <= high, calculation, (entry,))
 
 

@@ -264,7 +264,7 @@ def claims(
 ) -> ClaimsAudit:
     """Hold popular claims about the alliance against the published results, with the calculation.
 
-    Clinics' and magazines' pages say that the alliance explains 30 % of outcome, that it does so regardless of
+    Clinics' and magazines' pages say that the alliance explains 30% of outcome, that it does so regardless of
     rater, that it halves dropout. Each claim is put to a few questions that rows of the registry can answer; the
     verdict follows from the answers alone.
 
@@ -300,7 +300,7 @@ def claims(
     >>> verdict.verdict
     'contradicted'
     >>> print(verdict.findings[0].calculation)
-    Horvath et al. 2011 .275² = 7.6 %, at the upper limit .30² = 9.0 % < 30 %, which needs r = .548
+    Horvath et al. 2011 .275² = 7.6%, at the upper limit .30² = 9.0% < 30%, which needs r = .548
     """
     from alliance_meta.effects.datasets import data_root, read_resource_text
     from alliance_meta.evidence.published_results import published

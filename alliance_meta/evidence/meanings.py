@@ -162,7 +162,7 @@ class Meaning(Result):
 def meaning(effect: Any, *, ci_lb: Any = None, ci_ub: Any = None, base_rate: float = 0.5) -> Meaning:
     """Say a correlation of alliance and outcome in other words, each with its assumption.
 
-    The same r can be a shared variance of 8 %, a difference of .58 standard deviations, or odds of nearly three to
+    The same r can be a shared variance of 8%, a difference of .58 standard deviations, or odds of nearly three to
     one. Each needs something assumed that r itself does not, and each says it beside the number.
 
     Parameters

@@ -13,7 +13,7 @@ from alliance_meta.core.correlations.rounding import Range, hull, span
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.evidence.checking import Check, Reading, judge, read, show_range
 from alliance_meta.evidence.printed import PrintedResult
-from alliance_meta.tables.format import brief, level_text
+from alliance_meta.tables.format import brief, format_level
 
 # A correlation of exactly one has no Fisher z; a rounded 1.00 has.
 ALMOST_ONE = 1.0 - 1e-12
@@ -250,7 +250,7 @@ def say_df(dfs: Sequence[int]) -> str:
 def _other_levels(result: PrintedResult) -> list[Reading]:
     tried = [level for level in LEVELS if abs(level - result.level) > 1e-9]
     found = [
-        _limits(result, scale, critical_value(level, None), f"a {level_text(level)} interval", usual=False)
+        _limits(result, scale, critical_value(level, None), f"a {format_level(level)} interval", usual=False)
         for scale in scales(result, with_delta=True)
         for level in tried
     ]

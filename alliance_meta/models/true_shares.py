@@ -21,7 +21,7 @@ from alliance_meta.result import Result
 from alliance_meta.results.fit import to_scale
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import brief, fixed, level_text
+from alliance_meta.tables.format import brief, fixed, format_level
 
 ShareInterval = Literal["confidence", "bootstrap", "delta"]
 RULES = {
@@ -110,12 +110,12 @@ class TrueEffects(Result):
         return self._document(
             f"Share of settings whose true effect is above a threshold ({self.scale})",
             table_of(shares, kinds),
-            lines=[f"tau2 = {fixed(self.tau2)}; {level_text(attrs['level'])} intervals: {attrs['interval']}"],
+            lines=[f"tau2 = {fixed(self.tau2)}; {format_level(attrs['level'])} intervals: {attrs['interval']}"],
         )
 
 
 def _percent(share: float) -> str:
-    return f"{fixed(100 * float(share), 1)} %"
+    return f"{fixed(100 * float(share), 1)}%"
 
 
 def true_effects(

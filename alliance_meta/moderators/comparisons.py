@@ -18,7 +18,7 @@ from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import Fit, records_of
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import brief, level_text
+from alliance_meta.tables.format import brief, format_level
 
 Adjustment = Literal["holm", "bonferroni", "sidak", "fdr_bh", "none"]
 NAMES = {
@@ -326,9 +326,11 @@ def _notes(frame: pd.DataFrame, adjust: Adjustment, level: float) -> list[Note]:
     m = int(frame["pval"].notna().sum())
     if m > 1:
         if adjust in ("bonferroni", "sidak"):
-            message = f"The {level_text(level)} intervals hold for all {m} differences together ({NAMES[adjust]})."
+            message = f"The {format_level(level)} intervals hold for all {m} differences together ({NAMES[adjust]})."
         else:
-            message = f"Each {level_text(level)} interval is that of a single comparison, not adjusted for {m} of them."
+            message = (
+                f"Each {format_level(level)} interval is that of a single comparison, not adjusted for {m} of them."
+            )
         notes.append(Note("pairwise-intervals", message))
     if (frame["se"] == 0).any():
         notes.append(Note("no-variance", "The coefficients have no variance: the differences cannot be tested."))

@@ -33,7 +33,7 @@ from alliance_meta.result import Result
 from alliance_meta.results import wording
 from alliance_meta.results.fit import records_of
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import fixed, level_text
+from alliance_meta.tables.format import fixed, format_level
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -169,7 +169,7 @@ class ImputedResults(Result):
             f"Meta-regression pooled over {imputed.m} imputed data sets (k = {imputed.effects.k})",
             [
                 f"Moderators: {imputed.mods}; {self.method}, {self.test}; {imputed.effects.scale_label}; "
-                f"{level_text(self.level)} intervals; mean tau2 {fixed(self.tau2)}"
+                f"{format_level(self.level)} intervals; mean tau2 {fixed(self.tau2)}"
             ],
             table_of(self.tidy(), kinds),
             effects=imputed.effects,
@@ -441,7 +441,7 @@ def _completed(
 
 
 def _missing_note(missing: Mapping[str, int], k: int) -> Note:
-    listed = ", ".join(f"{name} {n} ({fixed(100 * n / k, 0)} %)" for name, n in missing.items())
+    listed = ", ".join(f"{name} {n} ({fixed(100 * n / k, 0)}%)" for name, n in missing.items())
     return Note("imputed-moderators", f"Missing values were imputed, of {k} effects: {listed}.")
 
 
@@ -469,7 +469,7 @@ def _fit_notes(pooled: Pooled, m: int, stuck: int) -> list[Note]:
     worst = float(pooled.fmi.max())
     if m < 100 * worst:
         share = 100 * worst
-        message = f"Up to {fixed(share, 0)} % of the information is missing: use m of about {int(np.ceil(share))}."
+        message = f"Up to {fixed(share, 0)}% of the information is missing: use m of about {int(np.ceil(share))}."
         notes.append(Note("few-imputations", message))
     if not (pooled.se > 1e-12 * abs(pooled.beta).max()).all():
         notes.append(Note("no-variance", "The effects leave no residual variance: coefficients cannot be tested."))

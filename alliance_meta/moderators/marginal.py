@@ -32,7 +32,7 @@ from alliance_meta.notes import NotApplicable, Note, Scale, check_option, merge_
 from alliance_meta.result import Result
 from alliance_meta.results.fit import Fit, records_of
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import brief, level_text
+from alliance_meta.tables.format import brief, format_level
 
 MEANS = ("estimate", "se", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
 UNKNOWN = "the effects in the model do not determine it"
@@ -100,7 +100,7 @@ class MarginalMeans(Result):
             evened.append(f"averaged over {', '.join(self.over)} (levels count {how})")
         evened += [f"{name} held at {brief(value)}" for name, value in self.held.items()]
         return self._document(
-            f"Marginal means{of}; {self.scale_label}; {level_text(self.level)} intervals",
+            f"Marginal means{of}; {self.scale_label}; {format_level(self.level)} intervals",
             table_of(self._frame, {"k": 0, **dict.fromkeys(MEANS, 4)}),
             lines=[f"Model: {self.formula} ({self.model_label})" + "".join(f"; {one}" for one in evened)],
         )
@@ -268,7 +268,7 @@ class MarginalSlopes(Result):
             caption = "Change in r per unit at the average study (delta method)"
             blocks.append(table_of(self._frame, dict.fromkeys(COLUMNS_R, 5), caption))
         return self._document(
-            f"Average slope of {self.name} ({self.scale_label} per unit); {level_text(self.level)} intervals",
+            f"Average slope of {self.name} ({self.scale_label} per unit); {format_level(self.level)} intervals",
             *blocks,
             lines=[f"Model: {self.formula} ({self.model_label}){held}"],
         )

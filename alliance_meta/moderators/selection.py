@@ -24,7 +24,7 @@ from alliance_meta.notes import NotApplicable, Note, check_level, check_option, 
 from alliance_meta.result import Result
 from alliance_meta.results.fit import records_of
 from alliance_meta.tables.document import Document, Kind, cut, table_of
-from alliance_meta.tables.format import level_text
+from alliance_meta.tables.format import format_level
 
 MOST = 12
 
@@ -191,7 +191,7 @@ class ModelSelection(Result):
         return self._document(
             f"{n} models of {self.effects.counted} by {self.criterion} ({self.method})",
             cut(table_of(self._table, {**kinds, "tau2": 4, "R2": 1}), SHOWN, "... and {left} more"),
-            table_of(self.average(), average, f"Average over all models, {level_text(self.level)} intervals"),
+            table_of(self.average(), average, f"Average over all models, {format_level(self.level)} intervals"),
             table_of(self.importance.to_frame(), {"importance": 3}, "Importance"),
         )
 

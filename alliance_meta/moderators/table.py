@@ -32,7 +32,7 @@ from alliance_meta.notes import NotApplicable, Note, RobustType, check_option, m
 from alliance_meta.result import Result
 from alliance_meta.results.fit import records_of
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import bare_p, fixed, fixed_interval, level_text, plain_df
+from alliance_meta.tables.format import bare_p, fixed, fixed_interval, format_level, plain_df
 
 # Of empty cells so many are printed; `gaps` has them all.
 MOST_GAPS = 12
@@ -111,7 +111,7 @@ class ModeratorTable(Result):
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
         gone = [f"{name}: {row['why']}" for name, row in self._tests() if row["why"]]
         return self._document(
-            f"Moderators ({many}; {level_text(self.level)})",
+            f"Moderators ({many}; {format_level(self.level)})",
             _means(self),
             _test_table(self),
             ["No test:", *gone] if gone else [],
@@ -157,7 +157,7 @@ def _means(table: ModeratorTable) -> Table:
         cells += [_or_dash(row[adjusted], decimals, sign=sign)] if both else []
         counts = [str(row["k"]), str(row["studies"]), _or_dash(row["people"], 0)]
         rows.append((str(row["level"]) if name != OVERALL else OVERALL, *counts, *cells))
-    text = level_text(table.level)
+    text = format_level(table.level)
     head = ["", "k", "studies", "N", "r" if on_r else "mean", f"{text} CI", f"{text} PI"]
     return Table((*head, *(["tau"] if separate else []), *(["contr."] if both else [])), tuple(rows))
 

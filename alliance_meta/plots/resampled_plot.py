@@ -315,7 +315,7 @@ def predictive_data(
     -------
     DataFrame
         ``kind``: bin (``lb ub``, the ``count``; of effects also ``expected ci_lb ci_ub``, of a statistic the ``tail``
-        at least as large as observed), study (``value``, ``expected`` and the 95 % of that place ``ci_lb ci_ub``),
+        at least as large as observed), study (``value``, ``expected`` and the 95% of that place ``ci_lb ci_ub``),
         observed (``value``).
 
     Raises

@@ -33,7 +33,7 @@ from alliance_meta.results.fit import (
     with_moderators,
 )
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value
+from alliance_meta.tables.format import fixed, fixed_interval, format_level, p_value
 
 BOUNDARY = "tau2 is 0, the lowest possible value"
 
@@ -200,7 +200,7 @@ class ExactCorrelationResults(Fit):
 
     def _content(self) -> Document:
         source = f"{self.effects.provenance.source}: Fisher z of the true correlation"
-        caption = f"Coefficients (Fisher z of the true correlation, {level_text(self.level)} CI)"
+        caption = f"Coefficients (Fisher z of the true correlation, {format_level(self.level)} CI)"
         table = wording.coefficients(self, caption=caption)
         normal = float(self.normal.beta[0, 0])
         return wording.document(
@@ -235,7 +235,7 @@ class ExactCorrelationResults(Fit):
         # tau2 = 0 lies on the boundary: half of the chi-squared(1) distribution (Self & Liang 1987).
         pval = 0.5 * chi2_sf(zero, 1) if zero > 0 else 1.0
         return [
-            f"tau2 = {fixed(self.tau2)}{se}, {level_text(self.level)} CI "
+            f"tau2 = {fixed(self.tau2)}{se}, {format_level(self.level)} CI "
             f"{fixed_interval(interval.lb, interval.ub)} (profile)",
             f"tau  = {fixed(self.tau)}   test of tau2 = 0: LR = {fixed(zero)}, p {p_value(pval)}",
         ]

@@ -33,7 +33,7 @@ from alliance_meta.results.fit import (
 from alliance_meta.results.r_code import call, data, formula, level_argument, mods_argument, quoted
 from alliance_meta.results.random_effects import INFERENCE
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import fixed, level_text, p_value
+from alliance_meta.tables.format import fixed, format_level, p_value
 
 INFINITE = "tau2 of some studies runs to 0 and the coefficient with it"
 
@@ -426,10 +426,10 @@ def document(fit: LocationScaleResults) -> Document:
             wording.q_test(fit),
         ],
         wording.moderator_test(fit),
-        wording.coefficients(fit, frame.loc["location"], f"Location: the mean effect, {level_text(fit.level)} CI"),
+        wording.coefficients(fit, frame.loc["location"], f"Location: the mean effect, {format_level(fit.level)} CI"),
         _scale_tests(fit),
         wording.coefficients(
-            fit, frame.loc["scale"], f"Scale: {what}, the variance between studies, {level_text(fit.level)} CI"
+            fit, frame.loc["scale"], f"Scale: {what}, the variance between studies, {format_level(fit.level)} CI"
         ),
     )
 

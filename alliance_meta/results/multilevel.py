@@ -491,5 +491,5 @@ def _heterogeneity(fit: MultilevelResults) -> list[str]:
     lines = [wording.q_test(fit)]
     if not isinstance(fit.tau2, NotApplicable) and not isinstance(fit.vt, NotApplicable):
         shares = ", ".join(f"{name} {fixed(value, 1)}" for name, value in fit.I2_levels.items() if name != "total")
-        lines.append(f"I2 = {fixed(fit.I2, 2)} % of the total variance: {shares}")
+        lines.append(f"I2 = {fixed(fit.I2, 2)}% of the total variance: {shares}")
     return lines

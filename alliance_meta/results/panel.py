@@ -13,7 +13,7 @@ from alliance_meta.effects.provenance import Provenance
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
 from alliance_meta.tables.document import Table
-from alliance_meta.tables.format import bare_p, fixed, fixed_interval, level_text
+from alliance_meta.tables.format import bare_p, fixed, fixed_interval, format_level
 
 NUMBERS = ("estimate", "se", "ci_lb", "ci_ub", "pval")
 AS_R = ("r", "r_lb", "r_ub")
@@ -79,7 +79,7 @@ class Panel(Result):
     def counted(self) -> str:
         """How many effects and studies there are, and the level, in brackets."""
         many = f"k = {self.k}" + (f" in {self.studies} studies" if self.studies < self.k else "")
-        return f"({many}; {level_text(self.level)})"
+        return f"({many}; {format_level(self.level)})"
 
     def between(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Say between which values rows that give a mean place it, and how many intervals leave out 0."""
@@ -97,7 +97,7 @@ class Panel(Result):
             (row["label"], fixed(row[self.point], 3), fixed_interval(row[lower], row[upper], 3), bare_p(row["pval"]))
             for row in rows
         ]
-        return Table(("", self.point, f"{level_text(self.level)} CI", "p"), tuple(cells), caption)
+        return Table(("", self.point, f"{format_level(self.level)} CI", "p"), tuple(cells), caption)
 
     def reasons(self, *others: pd.DataFrame) -> list[str]:
         """Return why rows, also of `others`, give nothing: each reason once, after the labels of those that give it."""

@@ -39,7 +39,7 @@ from alliance_meta.results.r_code import call, comment, data, level_argument, mo
 from alliance_meta.results.robust import RobustResults, robust_results
 from alliance_meta.results.univariate_notes import fit_notes
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text, plain_df
+from alliance_meta.tables.format import brief, fixed, fixed_interval, format_level, plain_df
 
 
 def tau2_interval(fit: RandomEffectsResults, *, kind: str, level: float) -> Interval:
@@ -434,14 +434,14 @@ def _heterogeneity(fit: RandomEffectsResults) -> list[str]:
         interval = fit.confint_tau2()
         error = "given" if isinstance(fit.se_tau2, NotApplicable) else f"SE {fixed(fit.se_tau2)}"
         lines += [
-            f"tau2 = {fixed(fit.tau2)} ({error}), {level_text(fit.level)} CI "
+            f"tau2 = {fixed(fit.tau2)} ({error}), {format_level(fit.level)} CI "
             f"{fixed_interval(interval.lb, interval.ub)} (Q-profile)",
             f"tau  = {fixed(fit.tau)}   H2 = {fixed(fit.H2, 2)}",
         ]
     source = "Q" if fit.method == "EE" else "tau2"
-    lines.append(f"I2   = {fixed(fit.I2, 2)} % (from {source}; from Q: {fixed(fit.I2_Q, 2)} %)")
+    lines.append(f"I2   = {fixed(fit.I2, 2)}% (from {source}; from Q: {fixed(fit.I2_Q, 2)}%)")
     if not isinstance(fit.R2, NotApplicable):
-        lines.append(f"R2   = {fixed(fit.R2, 2)} % of the heterogeneity without moderators")
+        lines.append(f"R2   = {fixed(fit.R2, 2)}% of the heterogeneity without moderators")
     return [*lines, wording.q_test(fit)]
 
 

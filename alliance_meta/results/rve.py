@@ -422,6 +422,6 @@ def _heterogeneity(fit: RVEResults) -> list[str]:
         lines.append(f"omega2 = {fixed(fit.omega2)} between effects of one cluster")
     if not isinstance(fit.I2, NotApplicable):
         lines.append(
-            f"I2     = {fixed(fit.I2, 2)} % (from QE = {fixed(fit.QE)}, {fixed(fit.QE_mean, 2)} expected by chance)"
+            f"I2     = {fixed(fit.I2, 2)}% (from QE = {fixed(fit.QE)}, {fixed(fit.QE_mean, 2)} expected by chance)"
         )
     return lines

@@ -10,7 +10,7 @@ from alliance_meta.core.univariate.wls import wls
 from alliance_meta.design import Design
 from alliance_meta.notes import Note
 from alliance_meta.results.coefficients import FitSettings
-from alliance_meta.tables.format import brief, fixed, level_text
+from alliance_meta.tables.format import brief, fixed, format_level
 
 # Cochrane Handbook, chapter 10: meta-regression only from about ten studies.
 FEW_FOR_MODERATORS = 10
@@ -55,7 +55,7 @@ def _interval_notes(fitted: UnivariateFit, settings: FitSettings) -> list[Note]:
     at = float(wls(fitted.batch, fitted.tau2.tau2).rss[0])
     if low <= q and low <= at <= high:
         return []
-    level = level_text(settings.level)
+    level = format_level(settings.level)
     if q < low:
         message = (
             f"The {level} Q-profile interval of tau2 is empty, and printed as [0, 0]: the effects are closer together "

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 from alliance_meta.notes import NotApplicable
 from alliance_meta.result import made_up, said
 from alliance_meta.tables.document import Block, Document, Kind, Lines, Table, table_of
-from alliance_meta.tables.format import fixed, fixed_interval, fixed_r, fixed_r_interval, level_text, p_value, plain_df
+from alliance_meta.tables.format import (
+    fixed,
+    fixed_interval,
+    fixed_r,
+    fixed_r_interval,
+    format_level,
+    p_value,
+    plain_df,
+)
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -72,7 +80,7 @@ def coefficients(fit: Any, frame: Any = None, caption: str = "") -> Table:
     with_t = "ddf" in table and bool((table["ddf"].astype(float) < float("inf")).any())
     kinds: dict[str, Kind] = {"estimate": 4, "se": 4, "stat": 4}
     kinds |= {"ddf": "df"} if with_t else {}
-    said_of = caption or f"Coefficients ({fit.effects.scale_label}, {level_text(fit.level)} CI)"
+    said_of = caption or f"Coefficients ({fit.effects.scale_label}, {format_level(fit.level)} CI)"
     heads = {"stat": "tval" if with_t else "zval", "ddf": "df"}
     return table_of(table, kinds | {"pval": "p", "ci_lb": 4, "ci_ub": 4}, said_of, heads=heads)
 
@@ -102,7 +110,7 @@ def prediction(fit: Any, new: str, rule: str) -> list[str]:
         return []
     scale = "r" if fit.effects.measure in CORRELATIONS else "analysis scale"
     interval = (fixed_r_interval if scale == "r" else fixed_interval)(row.pi_lb, row.pi_ub, 3)
-    return [f"{level_text(fit.level)} prediction interval for {new} ({scale}): {interval} ({rule})"]
+    return [f"{format_level(fit.level)} prediction interval for {new} ({scale}): {interval} ({rule})"]
 
 
 def effects_per_cluster(sizes: Any) -> str:

@@ -18,7 +18,7 @@ from alliance_meta.notes import Note, Scale, warn_note
 from alliance_meta.result import Result
 from alliance_meta.sensitivity.refitting import ours
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import brief, fixed, level_text
+from alliance_meta.tables.format import brief, fixed, format_level
 
 RHO = (0.0, 0.2, 0.4, 0.6, 0.8)
 # Notes that only repeat which rho was assumed.
@@ -103,7 +103,7 @@ class RhoGrid(Result):
                 f"{fixed(moved['moves'], 2)} standard errors over the grid"
                 for term, moved in self.span().iterrows()
             ],
-            lines=[] if level is None else [f"{level_text(level)} intervals"],
+            lines=[] if level is None else [f"{format_level(level)} intervals"],
         )
 
     def _joined(self, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

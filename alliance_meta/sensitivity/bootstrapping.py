@@ -45,7 +45,7 @@ from alliance_meta.sensitivity.refitting import (
     typical_variance,
 )
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import brief, fixed, level_text
+from alliance_meta.tables.format import brief, fixed, format_level
 
 BootstrapKind = Literal["parametric", "nonparametric"]
 HETEROGENEITY = ("tau2", "tau", "I2", "H2")
@@ -149,7 +149,7 @@ class Bootstrap(Result):
         rows = pd.DataFrame.from_dict(self._rows("percentile", None), orient="index")
         return self._document(
             f"Bootstrap, {self.kind}: {self.iterations} samples, seed {self.seed}; "
-            f"percentile intervals, {level_text(self.fit.level)}",
+            f"percentile intervals, {format_level(self.fit.level)}",
             table_of(rows, dict.fromkeys(("estimate", "bias", "se", "ci_lb", "ci_ub"), 4)),
         )
 
@@ -408,7 +408,7 @@ def _multilevel_notes(samples: dict[str, Array], lost: int, iterations: int, res
         if name.startswith(("sigma2", "tau2[")) and (values <= 0).mean() > MANY_AT_BOUND
     }
     if at_zero:
-        listed = ", ".join(f"{name} in {fixed(100 * share, 0)} %" for name, share in at_zero.items())
+        listed = ", ".join(f"{name} in {fixed(100 * share, 0)}%" for name, share in at_zero.items())
         message = f"Estimated as 0 in many samples: {listed}. A lower limit may be that bound."
         notes.append(Note("samples-at-bound", message))
     return notes
@@ -529,7 +529,7 @@ def _notes(samples: dict[str, Array], fit: RandomEffectsResults, lost: int, iter
     at_bound = float((samples["tau2"] <= fit.settings.tau2_min).mean()) if "tau2" in samples else 0.0
     if at_bound > MANY_AT_BOUND:
         message = (
-            f"tau2 was {brief(fit.settings.tau2_min)} in {fixed(100 * at_bound, 0)} % of the samples: its lower limit "
+            f"tau2 was {brief(fit.settings.tau2_min)} in {fixed(100 * at_bound, 0)}% of the samples: its lower limit "
             "may be that bound, and its standard error says little."
         )
         notes.append(Note("samples-at-bound", message))

@@ -30,7 +30,7 @@ from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.sensitivity.refitting import coefficient, ours
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, fixed_r, fixed_r_interval, level_text
+from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, fixed_r, fixed_r_interval, format_level
 
 METHODS = {
     "one per study": "One effect per study",
@@ -68,7 +68,7 @@ def _estimates(result: DependenceComparison, term: str) -> Table:
 
 
 def _on_r(result: DependenceComparison) -> Table:
-    level = level_text(result.level)
+    level = format_level(result.level)
     rows = []
     for label, row in _rows(result, result.terms[0]):
         if not math.isnan(row["r"]):
@@ -136,7 +136,7 @@ def _zero(result: DependenceComparison, found: Sequence[tuple[str, dict[str, Any
     known = [(label, row) for label, row in found if not math.isnan(row["ci_lb"])]
     if not known:
         return ""
-    level = level_text(result.level)
+    level = format_level(result.level)
     holding = [label for label, row in known if row["ci_lb"] <= 0 <= row["ci_ub"]]
     above = [label for label, row in known if row["ci_lb"] > 0]
     if not holding:
@@ -183,8 +183,8 @@ def _new(result: DependenceComparison, found: Sequence[tuple[str, dict[str, Any]
         return ""
     (_, narrow, first), (_, wide, last) = known[0], known[-1]
     return (
-        f"The {level_text(result.level)} prediction interval goes from {_interval(result, first, 'pi')} ({narrow}) to "
-        f"{_interval(result, last, 'pi')} ({wide})."
+        f"The {format_level(result.level)} prediction interval goes from {_interval(result, first, 'pi')} ({narrow}) "
+        f"to {_interval(result, last, 'pi')} ({wide})."
     )
 
 
@@ -206,9 +206,9 @@ def _shares(result: DependenceComparison) -> str:
     shares.sort()
     low, high = shares[0], shares[-1]
     if high[0] - low[0] < 100 * ALIKE:
-        share = f"{fixed(low[0], 0)} %"
+        share = f"{fixed(low[0], 0)}%"
     else:
-        share = f"{fixed(low[0], 0)} % ({low[1]}) to {fixed(high[0], 0)} % ({high[1]})"
+        share = f"{fixed(low[0], 0)}% ({low[1]}) to {fixed(high[0], 0)}% ({high[1]})"
     return f"Of the variance of true effects, {share} lies within studies."
 
 

@@ -25,7 +25,7 @@ from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.multilevel_quantities import RandomTerm, object_frame
 from alliance_meta.sensitivity.refitting import check_multilevel, coefficient, part, refitted
 from alliance_meta.tables.document import Document, Kind, table_of, write
-from alliance_meta.tables.format import fixed, level_text
+from alliance_meta.tables.format import fixed, format_level
 
 NONE = "no heterogeneity"
 ABSENT = "not in this model"
@@ -122,7 +122,7 @@ class LevelComparison(Result):
         kinds: dict[str, Kind] = {"loglik": 4, "AIC": 2, "BIC": 2, **dict.fromkeys(("LRT", "df", "LRTp"), str)}
         return self._document(
             f"Levels of heterogeneity compared (k = {full.k}; {full.method}; {frame.attrs['term']}, "
-            f"{frame.attrs['scale']}; {level_text(full.level)} intervals)",
+            f"{frame.attrs['scale']}; {format_level(full.level)} intervals)",
             table_of(frame, {"estimate": 4, "se": 4, "ci_lb": 4, "ci_ub": 4, "I2": 1}),
             table_of(frame, dict.fromkeys((f"var {level}" for level in levels), str)),
             table_of(frame, kinds, heads={"loglik": "logLik", "LRTp": "p"}),

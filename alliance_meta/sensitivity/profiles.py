@@ -21,7 +21,7 @@ from alliance_meta.results.profiles import COSTLY, GIVEN, limits, remarks_on, sl
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.refitting import check_multilevel
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import brief, fixed, level_text
+from alliance_meta.tables.format import brief, fixed, format_level
 
 WORDS = {
     "peak": "one peak, at the estimate",
@@ -98,7 +98,7 @@ class ProfileLikelihood(Result):
         kind = "restricted likelihood" if self.fit.method == "REML" else "likelihood"
         kinds: dict[str, Kind] = {"estimate": 4, "lb": 4, "ub": 4, "verdict": "s"}
         return self._document(
-            f"Profile {kind} ({level_text(self.level)} intervals)",
+            f"Profile {kind} ({format_level(self.level)} intervals)",
             table_of(self.check(), kinds, heads={"verdict": "shape"}),
         )
 
@@ -155,7 +155,7 @@ def profile(
     >>> from alliance_meta import MultilevelModel, escalc, load_dataset, sensitivity
     >>> fit = MultilevelModel(escalc(load_dataset("crede2010"))).fit()
     >>> print(sensitivity.profile(fit, points=9))
-    Profile restricted likelihood (95 % intervals)
+    Profile restricted likelihood (95% intervals)
     <BLANKLINE>
                             estimate      lb      ub  shape
     sigma2[study_id]          0.0230  0.0000  0.0525  one peak, at the estimate
@@ -239,7 +239,7 @@ class LikelihoodRatioTest(Result):
         kinds: dict[str, Kind] = {"correction": "s", "estimate": 4, "stat": 4, "pval": "p", "ci_lb": 4, "ci_ub": 4}
         return self._document(
             f"Likelihood-ratio tests that a coefficient is {brief(self.value)} "
-            f"(maximum likelihood, tau2 = {fixed(self.tau2)}; {level_text(self.level)} intervals)",
+            f"(maximum likelihood, tau2 = {fixed(self.tau2)}; {format_level(self.level)} intervals)",
             table_of(self.tidy().reset_index("correction"), kinds),
         )
 
@@ -285,7 +285,7 @@ def lr_test(fit: RandomEffectsResults, *, value: float = 0.0, level: float | Non
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> print(sensitivity.lr_test(fit))
     Likelihood-ratio tests that a coefficient is 0 (maximum likelihood, tau2 =
-      0.0069; 95 % intervals)
+      0.0069; 95% intervals)
     <BLANKLINE>
              correction  estimate    stat    pval   ci_lb   ci_ub
     intrcpt  none          0.1487  3.8400  0.0001  0.0877  0.2168

@@ -33,7 +33,7 @@ from alliance_meta.results.fit import frame_of, records_of
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.refitting import ours
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
+from alliance_meta.tables.format import brief, fixed, fixed_interval, format_level
 
 Method = Literal["auto", "individual", "distribution"]
 Reference = Literal["z", "t"]
@@ -90,8 +90,8 @@ class HunterSchmidt(Result):
         blocks = []
         for name, row in self.rows.iterrows():
             mean, spread, why = WORDS_OF[str(name)]
-            interval = f"{level_text(self.level)} CI {_interval(row.ci_lb, row.ci_ub)}"
-            credible = f"{level_text(self.credibility)} credibility interval {_interval(row.cr_lb, row.cr_ub)}"
+            interval = f"{format_level(self.level)} CI {_interval(row.ci_lb, row.ci_ub)}"
+            credible = f"{format_level(self.credibility)} credibility interval {_interval(row.cr_lb, row.cr_ub)}"
             share = fixed(row.percent, 1) + ("" if np.isnan(row.percent) else " %")
             blocks.append(
                 [
@@ -350,7 +350,7 @@ class Attenuation(Result):
     def _content(self) -> Document:
         shown = {str(name): {"I2": 1, "tau2": 4}.get(str(name), 3) for name in self.rows.drop(columns="assumption")}
         return self._document(
-            f"Pooled r, k = {self.k}; {self.model}; {level_text(self.level)} intervals",
+            f"Pooled r, k = {self.k}; {self.model}; {format_level(self.level)} intervals",
             table_of(self.rows, shown),
             [f"{name}: {words}" for name, words in self.rows["assumption"].items()],
         )

@@ -27,7 +27,7 @@ from alliance_meta.results import wording
 from alliance_meta.results.fit import Noun, columns_of, predict_rows
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document, Kind, Table, table_of
-from alliance_meta.tables.format import brief, fixed, level_text
+from alliance_meta.tables.format import brief, fixed, format_level
 
 # Numbers of draws scatter by their standard error: two of them hold 95 of 100, four all but 6 of 100,000.
 USUAL, FAR = 2.0, 4.0
@@ -93,7 +93,7 @@ class ThreeWay(Result):
         exact = self.exact
         return wording.document(
             self,
-            f"One model by three roads (k = {self.k}; {level_text(exact.level)} intervals)",
+            f"One model by three roads (k = {self.k}; {format_level(exact.level)} intervals)",
             [
                 f"{exact.effects.provenance.source}: {exact.effects.scale_label} ({exact.effects.measure})",
                 *wording.moderated(exact),

@@ -237,7 +237,7 @@ def cut(table: Table, most: int, rest: str) -> Table:
 def _wrapped(lines: Iterable[str]) -> list[str]:
     made = []
     for line in lines:
-        # "95 %" is not torn apart.
+        # "95%" is not torn apart.
         kept = line.replace(" %", f"{HARD}%")
         indent = " " * (len(line) - len(line.lstrip()) + 2)
         parts = textwrap.wrap(kept, WIDTH, subsequent_indent=indent, break_on_hyphens=False)

@@ -342,15 +342,6 @@ def plural(n: float, one: str, more: str = "") -> str:
     return f"{format_count(n)} {one if n == 1 else more or one + 's'}"
 
 
-def level_text(level: float) -> str:
-    """Write a level of confidence as plain text.
-
-    >>> level_text(0.95), level_text(0.999)
-    ('95 %', '99.9 %')
-    """
-    return f"{100 * level:g} %"
-
-
 def _round_half_up(value: float, decimals: int) -> Decimal:
     """Round the decimal a reader sees, not the binary one; never return a negative zero."""
     seen = Decimal(f"{float(value):.{SIGNIFICANT_DIGITS}g}")

@@ -165,7 +165,7 @@ def test_samples_left_short_by_a_row_are_fits_without_it(rng, options):
 def test_the_parametric_bootstrap_repeats_what_the_equal_effects_model_knows(rng):
     fit = RandomEffectsModel(effects(rng, 30), method="EE", test="z").fit()
     table = sensitivity.bootstrap(fit, iterations=20_000, seed=4).tidy()
-    # 20,000 samples give a standard deviation to 0.5 %, a limit to about 2 % of the standard error.
+    # 20,000 samples give a standard deviation to 0.5%, a limit to about 2% of the standard error.
     assert table["se"]["intrcpt"] == pytest.approx(fit.se[0], rel=0.02)
     assert table["ci_lb"]["intrcpt"] == pytest.approx(fit.ci_lb[0], abs=0.08 * fit.se[0])
     assert table["ci_ub"]["intrcpt"] == pytest.approx(fit.ci_ub[0], abs=0.08 * fit.se[0])
@@ -262,7 +262,7 @@ def test_bartletts_factor_is_the_mean_of_the_statistic(p):
 
 @pytest.mark.slow
 def test_skovgaards_statistic_is_standard_normal_where_the_plain_one_is_not():
-    """k = 12 with a moderator: 2,000 data sets, so that a rejection rate of 5 % has a standard error of .5 %."""
+    """k = 12 with a moderator: 2,000 data sets, so that a rejection rate of 5% has a standard error of .5%."""
     rng = np.random.default_rng(6)
     k = 12
     v, x = rng.uniform(0.01, 0.1, k), rng.normal(size=k)

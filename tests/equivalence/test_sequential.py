@@ -112,7 +112,7 @@ def test_with_moderators_the_coding_stays_that_of_all_studies(fit):
 
 
 def test_predictive_p_values_are_uniform_where_the_model_holds():
-    """Results drawn from the model itself: the Kolmogorov distance stays below its 99.9 % point."""
+    """Results drawn from the model itself: the Kolmogorov distance stays below its 99.9% point."""
     rng = np.random.default_rng(2026)
     p = []
     for _ in range(15):

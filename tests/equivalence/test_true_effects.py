@@ -281,7 +281,7 @@ def test_messages():
 def test_the_summary_fits():
     text = true_effects(molloy()).summary()
     assert max(map(len, text.splitlines())) <= 80
-    assert "70.9 %" in text
+    assert "70.9%" in text
 
 
 def test_the_interval_of_a_share_is_monotone_in_the_threshold():

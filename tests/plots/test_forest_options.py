@@ -136,7 +136,7 @@ def test_a_prediction_interval_is_a_bar_a_line_a_curve_or_nothing() -> None:
     plan = make_layout(frame)
     top = curve[curve[:, 1].argmin()]
     assert top[0] == pytest.approx(plan.x(frame.attrs["pooled"]), abs=0.02)
-    # The curve is as high at the limits as a normal density is at its 2.5 % quantile.
+    # The curve is as high at the limits as a normal density is at its 2.5% quantile.
     new = frame.iloc[-1]
     base = curve[:, 1].max()
     at = np.interp(plan.x(new["pi_ub"]), curve[1:-2, 0], base - curve[1:-2, 1])

@@ -79,7 +79,7 @@ def test_the_quantile_of_a_sum_of_many_uniform_variables():
 
 
 # p-curve: the code of its app, version 4.1 (archived in github.com/richarddmorey/MoreyDavisStober_pcurveASA), was given
-# the z values. Its root of the noncentrality parameter has four digits, its count for a power of 33 % is that of 4.06:
+# the z values. Its root of the noncentrality parameter has four digits, its count for a power of 33% is that of 4.06:
 # 4.1 counts with the share of p < .025 among all tests in place of that among the significant ones.
 APP = 1e-5
 MOLLOY = {

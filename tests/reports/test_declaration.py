@@ -60,7 +60,7 @@ def test_every_problem_is_named_at_once() -> None:
         "title is missing",
         "did you mean 'molloy2014'?",
         "method='RELM' is not one of",
-        "for 95 % write 0.95",
+        "for 95% write 0.95",
         "unknown key 'metod'; did you mean 'method'?",
         "label must be text in quotes, not 3",
         "id must be lower-case letters",

@@ -52,7 +52,7 @@ def test_the_table(molloy):
         "scale": "Fisher z",
         "level": 0.95,
         "interval": "eti",
-        "interval_label": "95 % equal-tailed",
+        "interval_label": "95% equal-tailed",
     }
     for name, row in table.iterrows():
         one = molloy.posterior(name)
@@ -199,7 +199,7 @@ def test_an_improper_posterior_is_refused_with_the_reason(k, tau, mu, needed):
         ({"mu_prior": priors.HalfNormal(1)}, "is not a prior of an effect"),
         ({"tau_prior": priors.Normal(0, 1)}, "is not a prior of tau, such as am.priors.HalfNormal(0.3)"),
         ({"beta_prior": "flat"}, "beta_prior='flat' is not a prior of an effect"),
-        ({"level": 95}, "for 95 % write 0.95"),
+        ({"level": 95}, "for 95% write 0.95"),
         ({"interval": "HPD"}, "interval='HPD' is not one of 'eti', 'hdi'"),
     ],
 )
@@ -358,9 +358,9 @@ def test_what_cannot_be_integrated_says_so():
 def test_words(molloy, regression):
     text = molloy.summary()
     assert max(map(len, text.splitlines())) <= 80
-    assert "Intervals: equal-tailed, 95 % of the posterior" in text
+    assert "Intervals: equal-tailed, 95% of the posterior" in text
     assert "mu ~ normal(0, 0.5); tau ~ half-normal(0.3)" in text
-    assert "<caption>Posterior (Fisher z, 95 % equal-tailed intervals)</caption>" in molloy._repr_html_()
+    assert "<caption>Posterior (Fisher z, 95% equal-tailed intervals)</caption>" in molloy._repr_html_()
     assert "equal-tailed 95% credible intervals" in molloy.methods_text()
     assert 'interval.type="central"' in molloy.r_code()
     assert "dhalfnormal(t, scale=0.3)" in molloy.r_code()

@@ -20,7 +20,7 @@ NOT_CHECKABLE = "not checkable with what is here"
 # Claim -> its verdict, and why.
 WHY = {
     "robust_2018": ("supported", "the interval of r lies above 0, and the internet's r within it"),
-    "thirty_percent": ("contradicted", "no printed r, squared, comes near 30 %, not even at its upper limit"),
+    "thirty_percent": ("contradicted", "no printed r, squared, comes near 30%, not even at its upper limit"),
     "martin_regardless": ("depends on", "Martin et al. found no moderator, later syntheses did"),
     "rater_group": (NOT_CHECKABLE, "a difference is printed, its direction is not"),
     "group_effect": ("supported", "all three are above 0 once signs are aligned"),
@@ -29,7 +29,7 @@ WHY = {
     "dropout": ("depends on", "true of the odds, not of the chances"),
     "telehealth_12rct": (NOT_CHECKABLE, "not significant, and no interval was read"),
     "smallest_sud_eating": (NOT_CHECKABLE, "no correlation is printed for either disorder"),
-    "type_of_therapy": ("supported", "7.7 % of variance against at most 1.0 %"),
+    "type_of_therapy": ("supported", "7.7% of variance against at most 1.0%"),
     "four_sessions": ("depends on", "two sessions reach .80, four are needed for .90"),
     "youth": ("supported", "all five are above 0"),
     "family": ("supported", "the level of the alliance: all three above 0; the split is another construct"),
@@ -283,11 +283,11 @@ def test_a_correlation_for_the_disorders_would_make_their_claim_checkable() -> N
 
 def test_the_calculation_is_shown(audit) -> None:
     thirty = audit["thirty_percent"].calculation
-    assert "Horvath et al. 2011 .275² = 7.6 %, at the upper limit .30² = 9.0 % < 30 %" in thirty
+    assert "Horvath et al. 2011 .275² = 7.6%, at the upper limit .30² = 9.0% < 30%" in thirty
     # The odds ratio of d = .55 that the list of claims gives.
     assert float(audit["dropout"].findings[0].calculation.rsplit("= ", 1)[1]) == printed("2.71")
     assert (
-        "1.46 times as high; it is 2 times as high only where fewer than 21 % complete" in audit["dropout"].calculation
+        "1.46 times as high; it is 2 times as high only where fewer than 21% complete" in audit["dropout"].calculation
     )
     norwood = audit["internet_equal"].findings[-1]
     assert (norwood.essential, norwood.holds) == (True, None)

@@ -353,7 +353,7 @@ def test_bad_sheets_are_the_users_to_mend(folder, run, name):
         (("--method", "RELM"), 2, "is not one of 'REML', 'DL'"),
         (("--test", "hksj"), 2, "is not one of 'knha', 'z', 't', 'adhoc'"),
         (("--measure", "r"), 2, "is not one of 'ZCOR', 'COR', 'UCOR'"),
-        (("--level", "95"), 2, "for 95 % write 0.95"),
+        (("--level", "95"), 2, "for 95% write 0.95"),
         (("--out", "fit.xyz"), 2, "'.xyz' cannot be written; give the file the ending .csv or .json"),
         (("--out", "fit"), 2, "'fit' has no ending"),
         (("--out", "coding.csv"), 2, "is the input itself"),

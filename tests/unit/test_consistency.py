@@ -180,7 +180,7 @@ def test_another_level_is_named() -> None:
     limits = 0.30 + stats.norm.ppf([0.05, 0.95]) * 0.05
     found = check("interval from SE", d="0.300", se="0.050", ci_lb=f"{limits[0]:.3f}", ci_ub=f"{limits[1]:.3f}", k="40")
     assert found.verdict == "inconsistent"
-    assert found.reading == "a 90 % interval would fit"
+    assert found.reading == "a 90% interval would fit"
 
 
 def test_an_interval_across_zero_that_should_not_be_is_a_changed_decision() -> None:

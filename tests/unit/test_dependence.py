@@ -93,7 +93,7 @@ class TestTable:
         assert result.fits["CHE + CR2"].fit.method == "ML"
         assert result.fits["mean"].level == 0.9
         assert result.fits["mean"].k == 14
-        assert "90 % CI" in result.summary()
+        assert "90% CI" in result.summary()
 
     def test_raw_correlations_are_r_already(self):
         table = compare_dependence(effects(measure="COR"), methods="three-level").tidy()
@@ -166,9 +166,9 @@ class TestWords:
     @pytest.mark.parametrize(
         ("first", "second", "said"),
         [
-            ((0.1, 0.3), (0.2, 0.4), "Every 95 % confidence interval lies above 0."),
-            ((-0.3, -0.1), (-0.4, -0.1), "Every 95 % confidence interval lies below 0."),
-            ((-0.1, 0.3), (-0.2, 0.4), "Every 95 % confidence interval holds 0."),
+            ((0.1, 0.3), (0.2, 0.4), "Every 95% confidence interval lies above 0."),
+            ((-0.3, -0.1), (-0.4, -0.1), "Every 95% confidence interval lies below 0."),
+            ((-0.1, 0.3), (-0.2, 0.4), "Every 95% confidence interval holds 0."),
             ((-0.1, 0.3), (0.2, 0.4), "holds 0 by Mean of each study, not by Three-level."),
             ((0.1, 0.3), (-0.2, -0.1), "lies above 0 by Mean of each study and below 0 by Three-level."),
         ],
@@ -185,13 +185,13 @@ class TestWords:
         assert "[0.050, 0.450] (Three-level), is 2.00 times as wide as the narrowest, [0.100, 0.300]" in text
         assert "from 10.0 (Mean of each study) to 20.0 (Three-level)" in text
         assert "from [-0.500, 0.500] (Mean of each study) to [-0.900, 0.900] (Three-level)" in text
-        assert "20 % (Mean of each study) to 80 % (Three-level) lies within studies" in text
+        assert "20% (Mean of each study) to 80% (Three-level) lies within studies" in text
 
     def test_what_does_not_differ_is_not_made_a_difference(self):
         text = self.of([(0.2, 0.1, 0.1, 0.3, 10.0, -0.5, 0.5, 0.1, 0.05)] * 2)
         assert "about equally wide" in text
         assert "Degrees of freedom" not in text
-        assert "50 % lies within" in text
+        assert "50% lies within" in text
 
     def test_a_selection_says_how_much_it_rests_on(self, es):
         assert "One effect per study rests on 14 of the 45 effects." in compare_dependence(es, select=RULE).text()

@@ -39,9 +39,9 @@ def test_only_names_are_cut_and_the_longest_first():
 
 
 def test_lines_wrap_with_their_percent_signs():
-    text = as_text(Document("word " * 15 + "ab 95 % of all", ["half-normal " * 12]))
+    text = as_text(Document("word " * 15 + "ab 95% of all", ["half-normal " * 12]))
     assert max(map(len, text.splitlines())) <= 80
-    assert "\n  95 % of all\n" in text
+    assert "\n  95% of all\n" in text
     assert "-\n" not in text
 
 

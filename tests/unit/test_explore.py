@@ -114,7 +114,7 @@ def test_what_cannot_be_done_says_why(own, monkeypatch, given, words):
 
 def test_one_row_is_a_defined_answer(own, monkeypatch):
     found = plain(own, monkeypatch, left_out=[1, 2, 3], model="random")
-    assert found["counted"] == "k = 1 effects; 3 left out"
+    assert found["counted"] == "k = 1 effect; 3 left out"
     assert "nan" not in json.dumps(found).lower()
 
 

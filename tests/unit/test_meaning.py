@@ -41,9 +41,9 @@ def test_values_printed_elsewhere() -> None:
     """The registry's d of .278 and odds ratio of d = .55; the examples of the articles the formulas are from."""
     assert float(core.r_to_d(0.278)) == printed(".579")
     assert float(core.d_to_odds_ratio(0.55)) == printed("2.71")
-    # Rosenthal & Rubin 1982: r = .32 shows as 66 % against 34 %.
+    # Rosenthal & Rubin 1982: r = .32 shows as 66% against 34%.
     assert am.evidence.meaning(0.32)["besd"] == printed(".66")
-    # Cohen 1988, table 2.2.1: d = .5 has U3 = 69.1 %, d = .8 has 78.8 %.
+    # Cohen 1988, table 2.2.1: d = .5 has U3 = 69.1%, d = .8 has 78.8%.
     assert [100 * float(core.u3(d)) for d in (0.5, 0.8)] == [printed("69.1"), printed("78.8")]
 
 

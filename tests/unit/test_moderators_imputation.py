@@ -201,7 +201,7 @@ def test_notes_travel_with_the_fit(gaps):
     codes = [note.code for note in fit.notes]
     assert codes[:2] == ["imputed-moderators", "missing-at-random"]
     assert "few-imputations" in codes
-    assert "age 10 (25 %)" in str(fit)
+    assert "age 10 (25%)" in str(fit)
 
 
 @pytest.mark.parametrize(

@@ -374,7 +374,7 @@ def test_choices_that_make_no_sense_are_refused(choices, says):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"level": 95}, "for 95 % write 0.95"),
+        ({"level": 95}, "for 95% write 0.95"),
         ({"null": -1}, "whole number of draws"),
         ({"null": True}, "whole number of draws"),
         ({"null": 5}, "need a seed"),

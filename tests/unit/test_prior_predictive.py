@@ -123,10 +123,10 @@ def test_words():
     assert text == repr(prior_predictive(n=50))
     assert max(map(len, text.splitlines())) <= 80
     plain = " ".join(text.split())
-    assert "Mean correlation: half between -.33 and .33, 95 % between -.75 and .75." in plain
-    assert "tau: median .20, 95 % below .59." in plain
+    assert "Mean correlation: half between -.33 and .33, 95% between -.75 and .75." in plain
+    assert "tau: median .20, 95% below .59." in plain
     assert "correlation" not in str(prior_predictive(scale="z")).lower()
-    assert "90 % between" in str(prior_predictive(level=0.9))
+    assert "90% between" in str(prior_predictive(level=0.9))
 
 
 def test_table_and_dictionary():

@@ -40,7 +40,7 @@ def prints(result):
 
 class TestComponentTests:
     def test_the_mixture_of_one_variance_halves_the_p_value(self):
-        # Stram & Lee (1994): 2.71 is the 5 % point of half chi2(0), half chi2(1); 5.14 that of chi2(1) and chi2(2).
+        # Stram & Lee (1994): 2.71 is the 5% point of half chi2(0), half chi2(1); 5.14 that of chi2(1) and chi2(2).
         assert half_mixture_p(2.705543, 1) == printed("0.0500")
         assert half_mixture_p(5.138, 2) == printed("0.0500")
         assert half_mixture_p(0.0, 1) == 1.0

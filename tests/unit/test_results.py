@@ -58,7 +58,7 @@ def test_the_summary_of_molloy():
     fit = RandomEffectsModel(escalc(load_dataset("molloy2014")), test="z").fit()
     lines = fit.summary().splitlines()
     assert lines[0] == "Random-effects model (k = 16; tau2 estimator: REML)"
-    assert "tau2 = 0.0081 (SE 0.0055), 95 % CI [0.0017, 0.0378] (Q-profile)" in lines
+    assert "tau2 = 0.0081 (SE 0.0055), 95% CI [0.0017, 0.0378] (Q-profile)" in lines
     assert "Heterogeneity: QE(df = 15) = 38.1595, p = 0.0009" in lines
     assert "intrcpt    0.1499  0.0316  4.7502  <.0001  0.0881  0.2118" in lines
     assert any(line.startswith("Caution: Validation set from another field") for line in lines)
@@ -291,7 +291,7 @@ def test_options_are_checked_before_anything_is_computed(rng):
     es = arrays(5, rng)
     with pytest.raises(InputError, match=r"method='reml' is not one of .*did you mean 'REML'"):
         RandomEffectsModel(es, method="reml")
-    with pytest.raises(InputError, match=r"level=95.*for 95 % write 0.95"):
+    with pytest.raises(InputError, match=r"level=95.*for 95% write 0.95"):
         RandomEffectsModel(es, level=95)
     with pytest.raises(InputError, match="needs EffectSizes, not DataFrame; make them with escalc"):
         RandomEffectsModel(pd.DataFrame())
@@ -328,4 +328,4 @@ def test_twenty_thousand_studies(rng):
     v = rng.uniform(0.005, 0.1, 20_000)
     es = EffectSizes.from_arrays(rng.normal(0.2, np.sqrt(v + 0.03)), v, measure="ZCOR")
     fit = RandomEffectsModel(es).fit()
-    assert fit.tau2 == pytest.approx(0.03, rel=0.1)  # sampling error of tau2 at this k is about 1.3 %
+    assert fit.tau2 == pytest.approx(0.03, rel=0.1)  # sampling error of tau2 at this k is about 1.3%

@@ -75,7 +75,7 @@ def test_tidy_has_the_rows_of_the_exact_result_and_agrees(exact, sampled):
     for limit, share in (("ci_lb", 0.025), ("median", 0.5), ("ci_ub", 0.975)):
         below = np.array([float(exact.posterior(name).cdf(x)) for name, x in ours[limit].items()])
         assert (np.abs(below - share) < SIGMAS * np.sqrt(share * (1 - share) / 8000)).all()
-    assert ours.attrs["interval_label"] == theirs.attrs["interval_label"] == "95 % equal-tailed"
+    assert ours.attrs["interval_label"] == theirs.attrs["interval_label"] == "95% equal-tailed"
     assert ours.attrs["scale"] == theirs.attrs["scale"]
 
 
@@ -143,7 +143,7 @@ def test_a_marginal_is_a_marginal_and_knows_its_error(exact, sampled):
     assert float(ours.cdf(0.1)) + float(ours.sf(0.1)) == pytest.approx(1.0, rel=CLOSED_FORM)
     x = np.linspace(0.05, 0.25, 9)
     assert ours.pdf(x) == pytest.approx(theirs.pdf(x), rel=0.12)
-    assert "95 % equal-tailed; Monte-Carlo error of the median 0.000" in str(ours).replace(")", "")
+    assert "95% equal-tailed; Monte-Carlo error of the median 0.000" in str(ours).replace(")", "")
 
 
 def test_monte_carlo_errors_are_those_of_independent_draws(rng):
@@ -247,7 +247,7 @@ def test_shortest_intervals(exact, sampled):
 def test_summary_fits_and_states_its_intervals(sampled, exact):
     text = sampled.summary()
     assert max(map(len, text.splitlines())) <= 80
-    assert "Intervals: equal-tailed, 95 % of the posterior" in text
+    assert "Intervals: equal-tailed, 95% of the posterior" in text
     assert "Priors: mu ~ normal(0, 0.5); tau ~ half-normal(0.3)" in text
     assert str(sampled) == repr(sampled) == text
     assert FAILED not in text
@@ -256,15 +256,15 @@ def test_summary_fits_and_states_its_intervals(sampled, exact):
     mu = sampled.tidy().loc["mu"]
     assert re.search(rf"^mu +{mu['mean']:.4f} +{mu['sd']:.4f}", text, re.MULTILINE)
     html = sampled._repr_html_()
-    assert re.search(r"Monte-Carlo errors of the means: at most 1\.[12] % of the sd\.", text)
-    assert "95 % equal-tailed intervals" in html
+    assert re.search(r"Monte-Carlo errors of the means: at most 1\.[12]% of the sd\.", text)
+    assert "95% equal-tailed intervals" in html
     assert "<script" not in html
 
 
 def test_the_words_follow_level_kind_and_sampler(sampled):
     settings = SamplerSettings("nutpie", 1000, 0.9)
     other = replace(sampled, level=0.8, interval="hdi", sampler=settings)
-    assert "Intervals: highest-density, 80 % of the posterior" in other.summary()
+    assert "Intervals: highest-density, 80% of the posterior" in other.summary()
     text = other.methods_text()
     assert "shortest (highest-density) 80% credible intervals" in text
     assert "No-U-Turn sampler as implemented in nutpie" in text

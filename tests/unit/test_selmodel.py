@@ -37,7 +37,7 @@ def codes(result) -> set[str]:
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("type", FAMILIES)
 def test_too_few_effects_are_refused_with_a_way_out(type, k):
-    with pytest.raises(InputError, match=r"too few for the \d parameters .*bias\.vevea_woods"):
+    with pytest.raises(InputError, match=r"too few effects \(\d\) for the \d parameters .*bias\.vevea_woods"):
         bias.selmodel(fit([0.3, 0.1][:k]), type)
 
 

@@ -157,7 +157,7 @@ def said(text: str) -> str:
 def test_limits_beside_an_effect_say_how_to_make_standard_errors_and_are_never_proposed_as_r(names):
     low, _, high = names.split(",")
     message = said(f"ID,{names},ni\nA,-.10,.30,.70,40\nB,.05,.20,.35,60\nC,-.20,.10,.40,50\n")
-    assert f"{low!r} and {high!r} seem to be limits of 'g': in 95 % intervals their difference / 3.92" in message
+    assert f"{low!r} and {high!r} seem to be limits of 'g': in 95% intervals their difference / 3.92" in message
     assert "yi='g' and sei=" in message
     assert proposed(message) == [["--ri", "..."]]
 

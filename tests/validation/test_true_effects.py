@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 TRIALS, DRAWS, MU, LEVEL = 150, 400, 0.3, 0.95
 CUTS = (0.1, 0.3, 0.5)
-# Three standard errors of a coverage of 95 %.
+# Three standard errors of a coverage of 95%.
 ERROR = 3 * (LEVEL * (1 - LEVEL) / TRIALS) ** 0.5
 
 

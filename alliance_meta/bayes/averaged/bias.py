@@ -93,7 +93,7 @@ def robma(
     and bridges; here every marginal likelihood is an integral in at most five dimensions that is worked out by
     quadrature. ``models["error"]`` estimates the error of each log marginal likelihood: about 1e-6 to 1e-5, and
     sometimes 1e-4 for models far from the data, which have no weight. Densities of mu and tau under the
-    selection models are accurate to about .1 % of their height, publication probabilities to two or three digits.
+    selection models are accurate to about .1% of their height, publication probabilities to two or three digits.
     The p-values of `WeightFunction` are those of y / se.
 
     Examples

@@ -27,7 +27,7 @@ from alliance_meta.notes import NotApplicable, Note, Scale, merge_notes
 from alliance_meta.results import wording
 from alliance_meta.results.r_code import data
 from alliance_meta.tables.document import Document, Table, table_of
-from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
+from alliance_meta.tables.format import brief, fixed, fixed_interval, format_level
 
 BASIC = ("effect", "heterogeneity", "bias")
 
@@ -133,7 +133,7 @@ def methods(fit: RobmaResults) -> str:
         f"(error of the log, averaged over the models, about {brief(worst, 1)}). Inclusion Bayes factors compare the "
         "models "
         f"with a component to those without it; estimates are posterior medians with equal-tailed "
-        f"{level_text(fit.level)} credible intervals."
+        f"{format_level(fit.level)} credible intervals."
     )
 
 

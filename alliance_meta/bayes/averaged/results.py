@@ -25,7 +25,7 @@ from alliance_meta.notes import Note, Scale
 from alliance_meta.results import wording
 from alliance_meta.results.fit import Noun, columns_of
 from alliance_meta.tables.document import Document, Kind, Table, cut, table_of
-from alliance_meta.tables.format import brief, factor, fixed, fixed_interval, level_text
+from alliance_meta.tables.format import brief, factor, fixed, fixed_interval, format_level
 
 
 def models(fit: AveragedResults) -> pd.DataFrame:
@@ -182,7 +182,7 @@ def methods(fit: AveragedResults) -> str:
         f"likelihoods were computed exactly (relative error at most {brief(fit.error_bound, 1)}). Inclusion Bayes "
         "factors "
         "compare the models with a component to those without it; estimates are posterior medians averaged over all "
-        f"models, with equal-tailed {level_text(fit.level)} credible intervals."
+        f"models, with equal-tailed {format_level(fit.level)} credible intervals."
     )
 
 

@@ -37,7 +37,7 @@ from alliance_meta.notes import (
 from alliance_meta.results import wording
 from alliance_meta.results.fit import Noun, columns_of, one_row
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import brief, fixed, fixed_interval, level_text
+from alliance_meta.tables.format import brief, fixed, fixed_interval, format_level
 
 NAMES = ("mu", "tau", "theta_new")
 
@@ -236,7 +236,7 @@ class BayesianCorrelationResults(Posterior):
             "true effects were taken as normal on Fisher's z. "
             f"Priors were {self.mu_prior} for the mean effect and {self.tau_prior} for tau, both on Fisher's z. The "
             "posterior was computed by numerical quadrature (alliance_meta). Intervals are "
-            f"{KINDS[self.interval]} and hold {level_text(self.level)} of the posterior."
+            f"{KINDS[self.interval]} and hold {format_level(self.level)} of the posterior."
         )
 
     def _statistics(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from alliance_meta.results import wording
 from alliance_meta.results.fit import columns_of
 from alliance_meta.results.r_code import comment, covariance, data, formula, path, quoted
 from alliance_meta.tables.document import Document, Kind, Table, table_of
-from alliance_meta.tables.format import brief, fixed, format_level, level_text, probability
+from alliance_meta.tables.format import brief, fixed, format_level, probability
 
 
 def statistics(fit: Quantities) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def document(fit: Quantities) -> Document:
 
 def intervals_line(fit: Any) -> str:
     """Return what intervals are."""
-    return f"Intervals: {KINDS[fit.interval]}, {level_text(fit.level)} of the posterior"
+    return f"Intervals: {KINDS[fit.interval]}, {format_level(fit.level)} of the posterior"
 
 
 def about(fit: Any, priors: str, *more: str) -> list[str]:
@@ -105,7 +105,7 @@ def about(fit: Any, priors: str, *more: str) -> list[str]:
 def posterior_table(fit: Any, frame: pd.DataFrame, scale: str | None = None, **more: Kind) -> Table:
     """Return rows of `tidy`, with more columns where there are some."""
     caption = (
-        f"Posterior ({fit.effects.scale_label if scale is None else scale}, {level_text(fit.level)} "
+        f"Posterior ({fit.effects.scale_label if scale is None else scale}, {format_level(fit.level)} "
         f"{KINDS[fit.interval]} intervals)"
     )
     return table_of(frame, {**dict.fromkeys(COLUMNS, 4), **more}, caption)

@@ -187,7 +187,7 @@ class Quantities(Posterior):
         >>> import alliance_meta as am
         >>> fit = am.BayesianModel(am.escalc(am.load_dataset("molloy2014"))).fit()
         >>> print(fit.posterior("theta_new", scale="r"))
-        theta_new as r: median 0.1460 [-0.0768, 0.3646] (95 % equal-tailed)
+        theta_new as r: median 0.1460 [-0.0768, 0.3646] (95% equal-tailed)
         """
         return self._marginal(what, scale)
 

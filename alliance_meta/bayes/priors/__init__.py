@@ -2,7 +2,7 @@
 
 The defaults are for correlations on Fisher's z (`MU`, `TAU`, `BETA_SD`). One person's worth of data has a
 standard deviation of 1 there, so that a scale of .3 is a moderate part of it: half of ``HalfNormal(0.3)`` lies
-below tau = .20 and 95 % below .59, and a normal prior of the mean with standard deviation .5 puts 95 % of the
+below tau = .20 and 95% below .59, and a normal prior of the mean with standard deviation .5 puts 95% of the
 mean correlations between -.75 and .75. Röver et al. (2021, doi:10.1002/jrsm.1475) argue for such weakly
 informative priors of tau relative to that unit. For comparison, three collections with together 1,207
 meta-analyses in psychology had an average tau of .10, .20 and .21 (Bierwiaczonek et al., Metascience conference
@@ -10,7 +10,7 @@ meta-analyses in psychology had an average tau of .10, .20 and .21 (Bierwiaczone
 
 `TAU_FOUND` is what was found instead of what is plausible: the log-normal distribution of the taus above 0 among 202
 meta-analyses of correlations in *Psychological Bulletin*, 1990 to 2013 (from the data of van Erp et al. 2017,
-doi:10.5334/jopd.33; not corrected for unreliability, mostly on the scale of r). Its median is .14, and 95 % lie
+doi:10.5334/jopd.33; not corrected for unreliability, mostly on the scale of r). Its median is .14, and 95% lie
 between .03 and .61; the taus themselves are spread a little less far upwards. In 14 of the 202 tau was estimated as
 0, which a log-normal cannot be.
 """

@@ -26,7 +26,7 @@ from alliance_meta.notes import NotApplicable, check_level, check_option
 from alliance_meta.result import Result
 from alliance_meta.results.fit import columns_of
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import fixed, level_text
+from alliance_meta.tables.format import fixed, format_level
 
 # Weight, mean and standard deviation of normals, (n,) each.
 Parts = tuple[Array, Array, Array]
@@ -246,7 +246,7 @@ class PriorPredictive(Result):
 
     def _content(self) -> Document:
         table, tau = self.tidy(), self.tau_prior
-        share = level_text(self.level)
+        share = format_level(self.level)
         title, lines = f"Before any data (mean effect: {self.mu_prior}; tau: {tau}):", []
         for name, row in table.iloc[:-1].iterrows():
             of = f", n = {self.n}" if name == "yi" else ""
@@ -255,12 +255,12 @@ class PriorPredictive(Result):
                 f"{_number(row.q75)}, {share} between {_number(row.ci_lb)} and {_number(row.ci_ub)}."
             )
         high = float(tau.quantile(0.95))
-        lines.append(f"- tau: median {_number(float(tau.quantile(0.5)))}, 95 % below {_number(high)}.")
+        lines.append(f"- tau: median {_number(float(tau.quantile(0.5)))}, 95% below {_number(high)}.")
         if self.scale == "r":
             middle, wide = np.tanh(float(ndtri(0.975)) * tau.quantile([0.5, 0.95])).tolist()
             lines.append(
-                f"- Around a mean correlation of 0, 95 % of studies' true correlations lie within ±{_number(middle)} "
-                f"at the median of tau, and within ±{_number(wide)} at its 95 % point."
+                f"- Around a mean correlation of 0, 95% of studies' true correlations lie within ±{_number(middle)} "
+                f"at the median of tau, and within ±{_number(wide)} at its 95% point."
             )
             lines.append(f"- {self._shares()}")
         return Document(title, lines)
@@ -339,14 +339,14 @@ def prior_predictive(
     >>> from alliance_meta import bayes
     >>> print(bayes.prior_predictive(n=50))
     Before any data (mean effect: normal(0, 0.5); tau: half-normal(0.3)):
-    - Mean correlation: half between -.33 and .33, 95 % between -.75 and .75.
-    - True correlation in a new study: half between -.36 and .36, 95 % between -.82
+    - Mean correlation: half between -.33 and .33, 95% between -.75 and .75.
+    - True correlation in a new study: half between -.36 and .36, 95% between -.82
       and .82.
-    - Observed correlation, n = 50: half between -.38 and .38, 95 % between -.83 and
+    - Observed correlation, n = 50: half between -.38 and .38, 95% between -.83 and
       .83.
-    - tau: median .20, 95 % below .59.
-    - Around a mean correlation of 0, 95 % of studies' true correlations lie within
-      ±.38 at the median of tau, and within ±.82 at its 95 % point.
+    - tau: median .20, 95% below .59.
+    - Around a mean correlation of 0, 95% of studies' true correlations lie within
+      ±.38 at the median of tau, and within ±.82 at its 95% point.
     - Probability of a mean correlation within ±.10: .16; beyond ±.50: .27.
     """
     check_kind(mu_prior, EffectPrior, "mu_prior")

@@ -208,7 +208,7 @@ class Normal(EffectPrior):
     ----------
     mean : float
     sd : float
-        Positive. About two thirds of the prior lie within one `sd` of the mean, 95 % within two.
+        Positive. About two thirds of the prior lie within one `sd` of the mean, 95% within two.
 
     Examples
     --------
@@ -375,7 +375,7 @@ def inside(x: Array, value: Array) -> Array:
 class HalfNormal(TauPrior):
     """Half-normal prior of tau: the positive half of a normal distribution around 0.
 
-    Its median is .67 scale, its mean .80 scale, and 95 % lie below 1.96 scale.
+    Its median is .67 scale, its mean .80 scale, and 95% lie below 1.96 scale.
 
     Parameters
     ----------

@@ -264,7 +264,7 @@ def location_scale(
     alpha_prior : EffectPrior or mapping of str to EffectPrior, optional
         Of each coefficient of log(tau2) as it is printed (per unit of the moderator), or one for each by name. By
         default normal around 0 with standard deviation 1 for what one standard deviation of the moderator changes:
-        one standard deviation more then multiplies tau by .38 to 2.7, with 95 % probability.
+        one standard deviation more then multiplies tau by .38 to 2.7, with 95% probability.
 
     Returns
     -------

@@ -41,7 +41,7 @@ def tidy(fit: SampledPosterior, *, level: float, kind: IntervalKind) -> pd.DataF
     out = arviz_bridge.summarise(fit._rows, level=level, shortest=kind == "hdi", known=fit._mixing)
     if fit.recipe is not None:
         out.attrs.update(scale=fit.effects.scale_label)
-    label = f"{100 * level:g} % {KINDS[kind]}"
+    label = f"{100 * level:g}% {KINDS[kind]}"
     out.attrs.update(level=level, interval=kind, interval_label=label, converged=fit.converged)
     return out
 
@@ -148,7 +148,7 @@ def _quality(fit: SampledPosterior) -> list[str]:
     table = fit.tidy()
     share = table["mcse"].astype(float) / table["sd"].astype(float)
     error = (
-        f"Monte-Carlo errors of the means: at most {fixed(100 * share.max(), 1)} % of the sd. "
+        f"Monte-Carlo errors of the means: at most {fixed(100 * share.max(), 1)}% of the sd. "
         if share.max() > 0
         else ""
     )

@@ -17,11 +17,11 @@ from alliance_meta.core.p_values import p_curve as core
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.results.fit import frame_of
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import fixed, fixed_interval, level_text
+from alliance_meta.tables.format import fixed, fixed_interval, format_level
 
 NONE = "no effect is significant on this side"
 COUNTED = "counted, without a statistic"
-TESTS = {"right": "Right skew", "flat": "Flatter than power of 33 %"}
+TESTS = {"right": "Right skew", "flat": "Flatter than power of 33%"}
 PARTS = {"full": "all", "half": "below alpha / 2", "binomial": "counted"}
 CAUTION = (
     "p-curve measures neither bias nor the mean effect: a curve skewed to the right says only that not every "
@@ -43,7 +43,7 @@ class PCurveResult(OfStudies):
     right_full_p, right_half_p, right_binomial_p : float
         Their one-sided p-values, and that of the count of p-values below alpha / 2.
     flat_full, flat_half, flat_full_p, flat_half_p, flat_binomial_p : float
-        The same for a curve flatter than that of tests with a power of 33 %.
+        The same for a curve flatter than that of tests with a power of 33%.
     power, power_lb, power_ub : float
         Average power of the tests behind the significant results, looked for between `alpha` and .99.
     z : ndarray of shape (significant,)
@@ -78,7 +78,7 @@ class PCurveResult(OfStudies):
     def evidence(self) -> str:
         """What the rule of its authors makes of the tests: ``"present"``, ``"inadequate"``, ``"open"`` or ``"none"``.
 
-        Present: right skew of the half with p < .05, or of both with p < .1. Inadequate: flatter than a power of 33 %
+        Present: right skew of the half with p < .05, or of both with p < .1. Inadequate: flatter than a power of 33%
         with p < .05 for all, or with p < .1 for both the half and the count.
         """
         if not self.significant:
@@ -103,7 +103,7 @@ class PCurveResult(OfStudies):
         """Return the p-curve: for each fifth of (0, alpha) ``upper observed none third estimated``.
 
         The shares of significant p-values up to ``upper`` that were observed, and that are expected without effect,
-        with a power of 33 % and with the power estimated. Empty without significant results.
+        with a power of 33% and with the power estimated. Empty without significant results.
         """
         upper = self.alpha * np.arange(1, BINS + 1) / BINS
         if not self.significant:
@@ -124,7 +124,7 @@ class PCurveResult(OfStudies):
         if not self.significant:
             return self._document(title, lines=(f"Not applicable: {NONE}",))
         frame = self.tidy().set_index("label")
-        interval = f"{fixed_interval(self.power_lb, self.power_ub, 2)} ({level_text(self.level)})"
+        interval = f"{fixed_interval(self.power_lb, self.power_ub, 2)} ({format_level(self.level)})"
         power = f"Average power {fixed(self.power, 2)} {interval}"
         rule = {
             "present": "evidential value",
@@ -154,7 +154,7 @@ def pcurve(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: fl
     alpha : float
         Two-sided level of significance in the studies.
     level : float, optional
-        Of the interval of the power; the fit's own by default, where the authors' app has 90 %.
+        Of the interval of the power; the fit's own by default, where the authors' app has 90%.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def pcurve(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: fl
     Notes
     -----
     R: ``dmetar::pcurve(x)``, or the authors' app. Simonsohn, Simmons & Nelson (2015, doi:10.1037/xge0000104),
-    Stouffer's method, with the half curve; its test for a power of 33 % is that of the app since version 4.1. All
+    Stouffer's method, with the half curve; its test for a power of 33% is that of the app since version 4.1. All
     results are taken as z tests. The power is found exactly, not to the whole percent.
 
     Examples
@@ -184,16 +184,16 @@ def pcurve(fit: Any, *, side: Side | None = None, alpha: float = 0.05, level: fl
     >>> print(bias.pcurve(fit))
     p-curve (9 of 16 effects significant on the right)
     8 of them below p = 0.025
-    Average power 0.68 [0.27, 0.91] (95 %)
+    Average power 0.68 [0.27, 0.91] (95%)
     Its authors' rule reads this as: evidential value
     <BLANKLINE>
                                                   stat    pval
     Right skew, all                              -3.90  <.0001
     Right skew, below alpha / 2                  -3.24  0.0006
     Right skew, counted                            n/a  0.0195
-    Flatter than power of 33 %, all               1.65  0.9505
-    Flatter than power of 33 %, below alpha / 2   1.32  0.9073
-    Flatter than power of 33 %, counted            n/a  0.9517
+    Flatter than power of 33%, all               1.65  0.9505
+    Flatter than power of 33%, below alpha / 2   1.32  0.9073
+    Flatter than power of 33%, counted            n/a  0.9517
     <BLANKLINE>
     Note: p-curve measures neither bias nor the mean effect: a curve skewed to the
       right says only that not every significant result is a false positive. Its

@@ -164,7 +164,7 @@ def puniform(
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> print(bias.puniform(fit))
-    p-uniform* (k = 16; 95 %)
+    p-uniform* (k = 16; 95%)
     9 of 16 effects significant on the right
     tau2 = 0.0039 [0.0001, 0.0185], test of 0: p = 0.0177
     <BLANKLINE>

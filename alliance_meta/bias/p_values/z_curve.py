@@ -16,7 +16,7 @@ from alliance_meta.core.p_values import z_curve as core
 from alliance_meta.notes import NotApplicable, Note, check_iterations, check_seed, merge_notes
 from alliance_meta.results.fit import frame_of
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import level_text
+from alliance_meta.tables.format import format_level
 
 LABELS = {
     "err": "Expected replication rate",
@@ -116,7 +116,7 @@ class ZCurveResult(OfStudies):
         many = f"{self.significant} of {self.k} effects significant" + (
             f", {self.studies} studies" if self.studies < self.k else ""
         )
-        title = f"z-curve ({many}; {level_text(self.level)})"
+        title = f"z-curve ({many}; {format_level(self.level)})"
         if isinstance(self.err, NotApplicable):
             return self._document(title, lines=(f"Not applicable: {self.err.reason}",))
         frame = self.tidy().set_index("label")
@@ -173,7 +173,7 @@ def zcurve(
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> fit = RandomEffectsModel(escalc(load_dataset("mcdaniel1994"))).fit()
     >>> print(bias.zcurve(fit))
-    z-curve (81 of 160 effects significant; 95 %)
+    z-curve (81 of 160 effects significant; 95%)
     1000 bootstrap samples, seed 1
     <BLANKLINE>
                                   estimate  ci_lb   ci_ub

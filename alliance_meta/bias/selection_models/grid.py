@@ -17,7 +17,7 @@ from alliance_meta.notes import Note, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import level_text
+from alliance_meta.tables.format import format_level
 
 # Vevea & Woods (2005), Table 1: p-values that end the intervals, one-sided throughout, and weights.
 STEPS = (0.005, 0.01, 0.05, 0.10, 0.25, 0.35, 0.50, 0.65, 0.75, 0.90, 0.95, 0.99, 0.995)
@@ -58,7 +58,7 @@ class WeightGrid(Result):
     def _content(self) -> Document:
         table = self.tidy()
         names = [name for name in table if name in ("estimate", "ci_lb", "ci_ub", "tau2", "r")]
-        title = f"Given weights (Vevea & Woods; k = {self.k}; {level_text(self.level)})"
+        title = f"Given weights (Vevea & Woods; k = {self.k}; {format_level(self.level)})"
         return self._document(title, table_of(table, dict.fromkeys(names, 4)))
 
 

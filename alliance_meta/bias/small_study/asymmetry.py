@@ -33,7 +33,7 @@ from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import fixed, fixed_interval, level_text, p_value, plain_df
+from alliance_meta.tables.format import fixed, fixed_interval, format_level, p_value, plain_df
 
 Regression = Literal["che", "rma", "lm"]
 MODELS = {
@@ -102,7 +102,7 @@ class RegressionTest(OfStudies):
         if isinstance(self.limit_estimate, NotApplicable):
             lines.append(f"Limit estimate: not applicable, {self.limit_estimate.reason}")
         else:
-            text = f"{fixed(self.limit_estimate)} {fixed_interval(*self.limit_ci)} ({level_text(self.level)})"
+            text = f"{fixed(self.limit_estimate)} {fixed_interval(*self.limit_ci)} ({format_level(self.level)})"
             lines.append(f"Limit estimate (no sampling error): {text}")
         return self._document(title, lines=lines)
 

@@ -96,7 +96,7 @@ def hc(fit: Any, *, rho: float = DEFAULT_RHO, level: float | None = None) -> Hen
     >>> from alliance_meta import RandomEffectsModel, bias, escalc, load_dataset
     >>> fit = RandomEffectsModel(escalc(load_dataset("molloy2014"))).fit()
     >>> print(bias.hc(fit))
-    Henmi-Copas (k = 16; 95 %; tau2 (DL) = 0.0078)
+    Henmi-Copas (k = 16; 95%; tau2 (DL) = 0.0078)
     <BLANKLINE>
                  estimate   ci_lb   ci_ub
     Henmi-Copas    0.1252  0.0400  0.2104

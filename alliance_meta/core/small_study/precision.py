@@ -6,7 +6,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 
-# 1.96 + 0.84: with a standard error of this share of the mean, 80 % of studies are significant at 5 % (two-sided).
+# 1.96 + 0.84: with a standard error of this share of the mean, 80% of studies are significant at 5% (two-sided).
 ADEQUATE = 2.8
 
 

@@ -35,7 +35,7 @@ class Rule:
 
 
 def se_log_odds(x: Numbers) -> Array:
-    """Return the standard error of ln(OR), as given or from the 95 % interval of the odds ratio."""
+    """Return the standard error of ln(OR), as given or from the 95% interval of the odds ratio."""
     with np.errstate(invalid="ignore", divide="ignore"):
         width = (np.log(x["es_ub"]) - np.log(x["es_lb"])) / (2.0 * Z95)
     return np.where(np.isfinite(x["es_se"]), x["es_se"], width)

@@ -135,7 +135,7 @@ def _limits_words(values: dict[str, Array]) -> str | None:
         effects = [name for name in values if _words(name) == stem]
         if highs and effects and _lies_between(*(values[name] for name in (low, effects[0], highs[0]))):
             return (
-                f"{low!r} and {highs[0]!r} seem to be limits of {effects[0]!r}: in 95 % intervals their difference / "
+                f"{low!r} and {highs[0]!r} seem to be limits of {effects[0]!r}: in 95% intervals their difference / "
                 f"3.92 is the standard error (that of logarithms for a ratio, of Fisher's z for a correlation); add it "
                 f"as a column and name both with yi={effects[0]!r} and sei="
             )

@@ -43,7 +43,7 @@ def firepower_data(
         Of any kind; only its standard errors are used.
     effects : sequence of float, optional
         True effects above 0, as correlations read (r) where the effects are such; by default r = .05 to .50, on
-        other scales ten steps up to where half of the studies have a power of 95 %.
+        other scales ten steps up to where half of the studies have a power of 95%.
     by, rho
         As in `funnel_data`.
     title, show_cautions

@@ -76,7 +76,7 @@ def funnel_data(
     -------
     DataFrame
         ``kind``: effect or study (a point, with its two-sided ``p`` and the ``k`` effects that it stands for); mean;
-        limits (at the standard error ``se``, between which 95 % of studies would lie if all had the mean effect);
+        limits (at the standard error ``se``, between which 95% of studies would lie if all had the mean effect);
         contour (between which the effects have a p-value above ``p``); line (of a regression, at ``se``) and limit
         (its estimate at 0); filled (a point that trim and fill added) and adjusted (the mean with these).
         ``yi ci_lb ci_ub`` are on the analysis scale, ``r r_lb r_ub`` the same as correlations.

@@ -45,7 +45,7 @@ def p_curve_data(
     -------
     DataFrame
         One row per interval: ``label``, ``p_from``, ``p_to``, ``count`` of significant results in it, and the shares
-        ``observed``, ``none`` (expected without effect) and ``third`` (with a power of 33 %). No row where no effect
+        ``observed``, ``none`` (expected without effect) and ``third`` (with a power of 33%). No row where no effect
         is significant.
 
     Raises

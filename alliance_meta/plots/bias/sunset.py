@@ -73,7 +73,7 @@ def sunset_data(
         ``kind``: effect or study (a point, with its two-sided ``p`` and its ``power``), band (the standard error
         ``se`` at which power falls to ``power``), contour (between which p is above .05 at that ``se``).
         ``.attrs`` has ``effect`` (on the analysis scale), ``median_power``, ``d33`` and ``d66`` (the true effects
-        for which half of the studies have a power of at least 33 % and 66 %), ``observed`` and ``expected`` (share
+        for which half of the studies have a power of at least 33% and 66%), ``observed`` and ``expected`` (share
         of significant effects) and ``r_index``.
 
     Raises

@@ -44,6 +44,7 @@ from alliance_meta.results.rve import RVEResults
 from alliance_meta.tables.format import (
     format_count,
     format_df,
+    format_level,
     format_number,
     format_p,
     format_percent,
@@ -166,7 +167,7 @@ def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool, 
         df = f", t({format_df(float(fit.ddf[0]))})" if simple and math.isfinite(fit.ddf[0]) else ""
         clusters = f"{format_count(fit.n_clusters)} clusters by {fit.cluster}"
         lines.append(f"Cluster-robust inference: {fit.type}, {clusters}{df}")
-    text = parts.level_text(level)
+    text = format_level(level)
     model = parts.model_of(fit)
     if simple and isinstance(model, MultilevelResults) and any(term.n == model.k for term in model.random):
         lines.append("Prediction interval: the true effect of a new row (outcome, rater, time) in a new study")
@@ -289,9 +290,7 @@ def nested_data(
         there = [one for one in drawn if one[1][0] in some]
         return _body(fit.effects.measure, rows, (names, texts), groups, there, fitted, own, group)
 
-    text = parts.description(
-        fit, f"{_counted(fit.k, studies.clusters.n)} with intervals at {parts.level_text(used)}", end
-    )
+    text = parts.description(fit, f"{_counted(fit.k, studies.clusters.n)} with intervals at {format_level(used)}", end)
     lines = bottom(fit, groups, used, simple=simple, beside=bool(fitted), found=found)
     more: tuple[Note, ...] = ()
     if found is None:

@@ -45,8 +45,6 @@ UNCLEAR = "?"
 YES_NO = {"True": "yes", "False": "no"}
 WHOLE = "n: rounded down where it is the mean of several effects, or an effective size"
 
-level_text = format_level
-
 
 def header(name: str) -> str:
     """Return a column's name as a reader's header."""

@@ -31,6 +31,7 @@ from alliance_meta.result import Result
 from alliance_meta.results.exact_correlation import ExactCorrelationResults
 from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.random_effects import RandomEffectsResults
+from alliance_meta.tables.format import format_level
 
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
@@ -184,7 +185,7 @@ def _of_studies(
     end, lines = _mean(fit, used, _total(effects, positions), by)
     more = _unweighted(fit)
     noun = "study" if fit.k == 1 else "effects" if len(set(effects.study_id)) < fit.k else "studies"
-    text = parts.description(fit, f"{fit.k} {noun} with confidence intervals at {parts.level_text(used)}", end)
+    text = parts.description(fit, f"{fit.k} {noun} with confidence intervals at {format_level(used)}", end)
     if by is not None:
         found = find_levels(fit, by, tau2)
         made = _by_level(found, fit.effects.measure, studies, positions, used)
@@ -270,7 +271,7 @@ def _moderated_body(
     for i in positions:
         row = predicted.iloc[i]
         body.append({**studies[i], "fit": row["pred"], "fit_lb": row["ci_lb"], "fit_ub": row["ci_ub"]})
-    return body, [f"Grey diamonds: fitted values with their {parts.level_text(level)} confidence intervals"]
+    return body, [f"Grey diamonds: fitted values with their {format_level(level)} confidence intervals"]
 
 
 def _total(effects: EffectSizes, positions: Sequence[int]) -> float | None:

@@ -56,7 +56,7 @@ def chains_data(
     DataFrame
         ``kind``: trace (every so many draws: ``chain``, ``draw``, ``value``) or rank (``chain``, ``count`` draws whose
         rank among those of all chains lies from ``lb`` to ``ub``, as shares of 1; ``expected``, and ``ci_lb ci_ub``,
-        between which 95 % of counts lie if the chains agree and their draws are independent), by ``label``.
+        between which 95% of counts lie if the chains agree and their draws are independent), by ``label``.
 
     Raises
     ------

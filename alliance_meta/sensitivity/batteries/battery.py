@@ -23,7 +23,7 @@ from alliance_meta.sensitivity.batteries.fragility import Fragility, of_fit
 from alliance_meta.sensitivity.batteries.scenarios import KINDS, Case, Scenario
 from alliance_meta.sensitivity.dependence import choice_rule
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, level_text, plain_df
+from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, format_level, plain_df
 
 ALL = "all"
 LIMITS = {"r_pi_lb": "pi_lb", "r_pi_ub": "pi_ub"}
@@ -107,7 +107,7 @@ class Battery(Panel):
             numbers = (plain_df(row["k"]), plain_df(row["studies"]), fixed(row[self.point], 3), interval)
             tau = "" if math.isnan(row["tau"]) else fixed(row["tau"], 3)
             cells.append((row["label"], *numbers, bare_p(row["pval"]) if row["pval"] == row["pval"] else "", tau))
-        head = ("", "k", "studies", self.point, f"{level_text(self.level)} CI", "p", "tau")
+        head = ("", "k", "studies", self.point, f"{format_level(self.level)} CI", "p", "tau")
         return Table(head, tuple(cells), caption)
 
     def _exported(self) -> pd.DataFrame:

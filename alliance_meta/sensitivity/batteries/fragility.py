@@ -25,7 +25,7 @@ from alliance_meta.results.panel import on_r
 from alliance_meta.sensitivity.deletion.left_out import leave_one_out
 from alliance_meta.sensitivity.deletion.rows import WAYS
 from alliance_meta.tables.document import Document
-from alliance_meta.tables.format import fixed, fixed_interval, format_count, level_text
+from alliance_meta.tables.format import fixed, fixed_interval, format_count, format_level
 
 # So many times as many null studies as there are studies are tried, and no more.
 MOST_TIMES = 10
@@ -82,7 +82,7 @@ class Fragility(Result):
     def text(self) -> str:
         """Say in words what it would take."""
         own, other = ("leaves out 0", "hold 0") if self.leaves_out_zero else ("holds 0", "leave out 0")
-        parts = [f"The {level_text(self.level)} interval {own}."]
+        parts = [f"The {format_level(self.level)} interval {own}."]
         if not len(self.frame):
             parts.append("No study can be left out.")
         elif self.turning:

@@ -24,7 +24,7 @@ from alliance_meta.sensitivity.deletion.rows import check_known
 from alliance_meta.sensitivity.deletion.without import read_units, without
 from alliance_meta.sensitivity.refitting import coefficient, recipe
 from alliance_meta.tables.document import Document, Kind, table_of
-from alliance_meta.tables.format import brief, level_text
+from alliance_meta.tables.format import brief, format_level
 
 Question = Literal["without", "up to"]
 SHOWN = 5
@@ -152,7 +152,7 @@ class Refits(Result):
     def _content(self) -> Document:
         kinds: dict[str, Kind] = {"estimate": 4, "ci_lb": 4, "ci_ub": 4, "pval": "p", "tau2": 4, "I2": 1}
         frame = self.tidy()
-        intervals = f"{level_text(self.fit.level)} intervals"
+        intervals = f"{format_level(self.fit.level)} intervals"
         of = f"{self.fit.names[0]}, {self.fit.effects.scale_label}"
         if self.question == "up to":
             shown = frame.tail(MOST_LINES).set_index("label")

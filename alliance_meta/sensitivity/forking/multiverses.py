@@ -41,7 +41,7 @@ from alliance_meta.sensitivity.forking.choices import (
 from alliance_meta.sensitivity.forking.following import NUMBERS, Row, Setting, follow_specs, head_of, specifications
 from alliance_meta.sensitivity.forking.keeping import Record, draw_bar, in_order, kept_in, shows_progress
 from alliance_meta.tables.document import Document, Table
-from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, format_percent, level_text, thousands
+from alliance_meta.tables.format import bare_p, brief, fixed, fixed_interval, format_level, format_percent, thousands
 
 # Specifications that one worker takes at a time: with their neighbours they share effects and fits. How they are cut
 # into parts must not depend on who works, or last digits would.
@@ -212,7 +212,7 @@ class Multiverse(Result):
         )
 
     def _content(self) -> Document:
-        title = f"Multiverse of {_many(len(self.frame))} ({level_text(self.level)})"
+        title = f"Multiverse of {_many(len(self.frame))} ({format_level(self.level)})"
         lost = self.frame.loc[self.frame["why"] != "", "why"].value_counts(sort=True)
         gone = [f"{count} x {why}" for why, count in sorted(lost.items(), key=lambda one: (-one[1], one[0]))]
         blocks: tuple[Any, ...] = (

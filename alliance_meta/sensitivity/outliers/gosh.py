@@ -119,7 +119,7 @@ class Gosh(Result):
         named = [label for label, split in zip(self.labels, self.splits, strict=True) if split]
         lines = (
             f"Mean {fixed(found['mu'], 3)} (SD {fixed(found['mu_sd'], 3)}), "
-            f"I2 {fixed(found['I2'], 0)} % (SD {fixed(found['I2_sd'], 0)}) over subsets; {self.scale}.",
+            f"I2 {fixed(found['I2'], 0)}% (SD {fixed(found['I2_sd'], 0)}) over subsets; {self.scale}.",
             f"Subsets fall into clusters by {', '.join(named)}." if named else "No study splits the subsets.",
         )
         return self._document(

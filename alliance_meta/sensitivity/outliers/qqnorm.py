@@ -22,7 +22,7 @@ from alliance_meta.sensitivity.outliers.baujat import refitted
 from alliance_meta.sensitivity.outliers.units import MOST_SHOWN, By, Units, read_units
 from alliance_meta.sensitivity.refitting import recipe
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import fixed, format_count, level_text
+from alliance_meta.tables.format import fixed, format_count, format_level
 
 Residuals = Literal["rstandard", "rstudent"]
 # Residuals with a smaller share of the effect's variance are 0 whatever the data.
@@ -83,7 +83,7 @@ class QQNorm(Result):
             f"{fixed(100.0 * self.outside_p, 0)}% of data sets from the model."
         )
         return self._document(
-            f"Normal quantile plot of {self.type} by {self.by} ({level_text(self.level)} envelope of "
+            f"Normal quantile plot of {self.type} by {self.by} ({format_level(self.level)} envelope of "
             f"{format_count(self.iterations)} data sets from the model, seed {self.seed})",
             table_of(self.tidy().iloc[order], {"x": 2, "y": 2, "lower": 2, "upper": 2}, label=self.by),
             lines=(line,),

@@ -16,7 +16,7 @@ from alliance_meta.notes import Note
 from alliance_meta.result import Result
 from alliance_meta.sensitivity.outliers.units import MOST_SHOWN, By, read_units
 from alliance_meta.tables.document import Document, table_of
-from alliance_meta.tables.format import fixed, format_count, level_text
+from alliance_meta.tables.format import fixed, format_count, format_level
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -79,7 +79,7 @@ class Radial(Result):
             f"{fixed((1.0 - self.level) * n, 1)} are expected by chance."
         )
         return self._document(
-            f"Radial plot by {self.by} ({level_text(self.level)} band)",
+            f"Radial plot by {self.by} ({format_level(self.level)} band)",
             table_of(self.tidy().iloc[order], {"k": 0, "yi": 4, "x": 2, "y": 2, "stat": 2}, label=self.by),
             lines=(line,),
         )
