@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 WIDTH = 80
 # A column of words is not cut below so many characters.
 SHORTEST = 8
-HARD = "\N{NO-BREAK SPACE}"
 
 # Columns of correlations, which read 1 only where they are.
 CORRELATIONS = frozenset(f"r{end}" for end in ("", "_lb", "_ub", "_pi_lb", "_pi_ub"))
@@ -237,11 +236,8 @@ def cut(table: Table, most: int, rest: str) -> Table:
 def _wrapped(lines: Iterable[str]) -> list[str]:
     made = []
     for line in lines:
-        # "95%" is not torn apart.
-        kept = line.replace(" %", f"{HARD}%")
         indent = " " * (len(line) - len(line.lstrip()) + 2)
-        parts = textwrap.wrap(kept, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
-        made += [part.replace(f"{HARD}%", " %") for part in parts] or [""]
+        made += textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False) or [""]
     return made
 
 
