@@ -49,24 +49,14 @@ def _seed(item: Item) -> int:
     return SEED if item.seed is None else item.seed
 
 
-def _sensitivity(name: str, **options: Callable[[Item], Any]) -> Made:
-    """Return what asks a function of `sensitivity` about the fit."""
+def _asked(room: str, name: str, **options: Callable[[Item], Any]) -> Made:
+    """Return what asks a function of `sensitivity` or `bayes` about the fit."""
 
     def result(item: Item, fitted: Fitted) -> Any:
-        from alliance_meta import sensitivity
+        from alliance_meta import bayes, sensitivity
 
-        return getattr(sensitivity, name)(fitted.fit, **{key: read(item) for key, read in options.items()})
-
-    return result
-
-
-def _bayes(name: str, **options: Callable[[Item], Any]) -> Made:
-    """Return what asks a function of `bayes` about the fit."""
-
-    def result(item: Item, fitted: Fitted) -> Any:
-        from alliance_meta import bayes
-
-        return getattr(bayes, name)(fitted.fit, **{key: read(item) for key, read in options.items()})
+        function = getattr({"bayes": bayes, "sensitivity": sensitivity}[room], name)
+        return function(fitted.fit, **{key: read(item) for key, read in options.items()})
 
     return result
 
@@ -99,7 +89,7 @@ def _multiverse(item: Item, fitted: Fitted) -> Any:
     return multiverse(fitted.coded, cluster=fitted.spec.cluster or "study_id", level=fitted.spec.level)
 
 
-CUMULATIVE = _sensitivity("cumulative", order=_order)
+CUMULATIVE = _asked("sensitivity", "cumulative", order=_order)
 # Kind of figure, which is the name of the plot -> what it is.
 FIGURES: Mapping[str, Figure] = {
     "orchard": Figure(
@@ -116,34 +106,34 @@ FIGURES: Mapping[str, Figure] = {
     "leave_one_out": Figure(
         "Leave one out",
         marked("{label}: the mean without each study in turn ({model})."),
-        _sensitivity("leave_one_out"),
+        _asked("sensitivity", "leave_one_out"),
     ),
     "cumulative": Figure(
         "Cumulative meta-analysis", marked("{label}: the mean as studies came in ({model})."), CUMULATIVE
     ),
     "timeline": Figure("Timeline", marked("{label}: mean and heterogeneity as studies came in ({model})."), CUMULATIVE),
     "influence": Figure(
-        "Influence", marked("{label}: what each study does to the model ({model})."), _sensitivity("influence")
+        "Influence", marked("{label}: what each study does to the model ({model})."), _asked("sensitivity", "influence")
     ),
     "baujat": Figure(
         "Baujat plot",
         marked("{label}: what each study adds to heterogeneity, and what it does to the mean."),
-        _sensitivity("baujat"),
+        _asked("sensitivity", "baujat"),
     ),
     "radial": Figure(
         "Radial plot",
         marked("{label}: effects in standard deviations against their precision."),
-        _sensitivity("radial"),
+        _asked("sensitivity", "radial"),
     ),
     "gosh": Figure(
         "GOSH plot",
         marked("{label}: mean and heterogeneity of subsets of the studies."),
-        _sensitivity("gosh", seed=_seed),
+        _asked("sensitivity", "gosh", seed=_seed),
     ),
     "qqnorm": Figure(
         "Normal quantiles",
         marked("{label}: residuals against those of a normal distribution."),
-        _sensitivity("qqnorm", seed=_seed),
+        _asked("sensitivity", "qqnorm", seed=_seed),
     ),
     "resampled": Figure(
         "Bootstrap",
@@ -175,11 +165,11 @@ FIGURES: Mapping[str, Figure] = {
     "predictive": Figure(
         "Predictive check",
         marked("{label}: the effects beside those that the model would make ({model})."),
-        _bayes("predictive_check", seed=_seed),
+        _asked("bayes", "predictive_check", seed=_seed),
     ),
     "sequential": Figure(
         "Sequential analysis",
         marked("{label}: what was to be believed as studies came in ({model})."),
-        _bayes("sequential", order=_order),
+        _asked("bayes", "sequential", order=_order),
     ),
 }
