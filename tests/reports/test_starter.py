@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,13 @@ def test_what_a_sheet_of_others_needs_is_declared(tmp_path: Path) -> None:
     assert "{main.estimate} is read" in text
     short = text[: text.index("[[section]]")] + '[[section]]\nheading = "H"\ntext = "{main.studies}"\n'
     declared.write_text(short, encoding="utf-8")
-    assert "k = 6 effects from 3 studies" in build_report(declared, formats=["methods"])[1].read_text(encoding="utf-8")
+    results, methods, *_ = build_report(declared, formats=["methods"])
+    assert "k = 6 effects from 3 studies" in methods.read_text(encoding="utf-8")
+    # Nobody said how many people there are, nor that these are relations within them.
+    opening = str(json.loads(results.read_text(encoding="utf-8"))["abstract"])
+    assert "{main.k} effects from {main.studies} studies.'" in opening
+    assert "averages over studies" in opening
+    assert "same clients" not in opening
 
 
 def test_it_is_begun_in_the_language_that_is_asked_for(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ QUESTION: Final = marked("What is the mean effect in these studies, and how far 
 LIMITS: Final = marked(
     "These are relations between two things measured in the same clients, averaged over studies: they do not show that "
     "one causes the other, and they predict no single client."
+)
+OTHER_LIMITS: Final = marked(
+    "These are averages over studies: by themselves they show no cause, and they predict no single client."
 )
 
 
@@ -60,7 +64,7 @@ def abstract(declaration: Declaration, chosen: list[Fitted], spread: Mapping[str
         "methods": _each(chosen, _methods),
         "results": _each(chosen, _results),
         "robustness": _each(chosen, lambda fitted: _robustness(fitted, spread)),
-        "limits": tr(LIMITS) if chosen else "",
+        "limits": tr(LIMITS if all(fitted.on_r for fitted in chosen) else OTHER_LIMITS) if chosen else "",
     }
     if not chosen and not any(getattr(own, part) for part in PARTS):
         return []
@@ -83,6 +87,9 @@ def _each(chosen: list[Fitted], say: Any) -> str:
 def _data(fitted: Fitted) -> str:
     name = fitted.spec.id
     of = {"k": f"{{{name}.k}}", "studies": f"{{{name}.studies}}", "people": f"{{{name}.n_total}}"}
+    # The sheet need not say how many people there are.
+    if math.isnan(fitted.statistics["n_total"]["value"]):
+        return tr("{k} effects from {studies} studies.", **of)
     return tr("{k} effects from {studies} studies, N = {people}.", **of)
 
 

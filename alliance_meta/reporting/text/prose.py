@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from alliance_meta.reporting.fitted import Fitted
@@ -17,7 +18,10 @@ def results_prose(fits: Iterable[Fitted]) -> str:
 def _sentences(fitted: Fitted) -> Iterator[str]:
     there = fitted.statistics
     of = {key: f"{{{fitted.spec.id}.{key}}}" for key in there} | {"level": fitted.level}
-    based = tr("Based on *k* = {k} effects from {studies} studies (*N* = {n_total}),", **of)
+    if math.isnan(there["n_total"]["value"]):
+        based = tr("Based on *k* = {k} effects from {studies} studies,", **of)
+    else:
+        based = tr("Based on *k* = {k} effects from {studies} studies (*N* = {n_total}),", **of)
     yield f"{based} {_mean(fitted, of) if fitted.fit.p == 1 else _moderated(fitted, of)}"
     if fitted.fit.p == 1 and "pi" in there:
         yield tr("The true effect of a new study is expected in {pi} ({level} prediction interval).", **of)
