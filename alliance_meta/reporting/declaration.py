@@ -17,16 +17,15 @@ from pydantic import BaseModel, ValidationError
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.notes import check_level, check_option, did_you_mean
 from alliance_meta.reporting.fitted import refused
+from alliance_meta.reporting.items.figures import BAYESIAN, SEEDED
 from alliance_meta.reporting.items.review import flow_problems
 from alliance_meta.reporting.kinds import FILE_ONLY, KEYS, KINDS, located, with_defaults
 from alliance_meta.reporting.made import ID, LONGEST_ID
 from alliance_meta.reporting.spec import (
-    BAYESIAN,
     PIECE_FIGURES,
     PIECE_TABLES,
     PIECES,
     REPRODUCE,
-    SEEDED,
     Abstract,
     Analysis,
     Certainty,

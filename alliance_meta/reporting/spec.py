@@ -81,10 +81,6 @@ FigureKind = Literal[
     "sequential",
 ]
 
-# Figures that show a Bayesian analysis, and figures that draw at random.
-BAYESIAN = ("posterior", "prior_sensitivity", "predictive", "sequential")
-SEEDED = ("gosh", "qqnorm", "resampled", "predictive")
-
 REPRODUCE = "reproduce"
 UMBRELLA, CLAIMS, CONSISTENCY, FLOW = "umbrella", "claims", "consistency", "flow"
 # What a report shows of published results and of the review: table -> the piece it belongs to, and figures likewise.

@@ -11,8 +11,8 @@ from alliance_meta import InputError
 from alliance_meta.plots import frame_from_dict
 from alliance_meta.reporting.declaration import read_declaration
 from alliance_meta.reporting.document import make_document
-from alliance_meta.reporting.items.figures import FIGURES
-from alliance_meta.reporting.spec import BAYESIAN, SEEDED, FigureKind
+from alliance_meta.reporting.items.figures import BAYESIAN, FIGURES, SEEDED
+from alliance_meta.reporting.spec import FigureKind
 from alliance_meta.reporting.words import speaking
 from tests.reports.cases import small_sheet
 

@@ -382,11 +382,9 @@ def make_page(
     header = y + 0.5 * pitch
     rule = y + pitch
     y = rule + 0.3 * pitch
-    heading = None
     again = continued(frame, rows)
-    if again:
-        heading = (again, y + 0.5 * pitch)
-        y += pitch
+    heading = (again, y + 0.5 * pitch) if again else None
+    y += pitch if again else 0.0
     centres = []
     for i in rows:
         centres.append(y + layout.heights[i] / 2)
@@ -398,10 +396,8 @@ def make_page(
     width = layout.width - 2 * MARGIN
     below = max(DENSE.size, size - style_of(frame).below)
     small, y = small_print(frame, width=width, size=below, y=y) if last else ((), y)
-    footer = None
-    if number is not None:
-        footer = (f"Page {number[0]} of {number[1]}", y + 0.5 * line_height(size))
-        y += line_height(size)
+    footer = None if number is None else (f"Page {number[0]} of {number[1]}", y + 0.5 * line_height(size))
+    y += line_height(size) if footer else 0.0
     return Page(
         rows=tuple(rows),
         centres=tuple(centres),

@@ -107,8 +107,7 @@ def _data(
     fit = result.fit
     shown = one_term(fit.names, term)[0]
     measure = fit.effects.measure if result.is_mean else "GEN"
-    table = result.tidy(term=shown)
-    rows = [_row(row, question, measure) for row in parts.records(table)]
+    rows = [_row(row, question, measure) for row in parts.records(result.tidy(term=shown))]
     if order == "estimate":
         rows.sort(key=lambda row: (row["yi"] != row["yi"], row["yi"]))
     end = _all(fit, shown, measure, mean=result.is_mean)

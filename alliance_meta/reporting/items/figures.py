@@ -27,8 +27,10 @@ class Figure:
     title: str
     caption: str
     result: Made
-    # What it may be told beside the result.
+    # Whether it takes levels, draws at random, or shows a posterior only.
     by: bool = False
+    seeded: bool = False
+    bayesian: bool = False
 
     def frame(self, item: Item, fitted: Fitted) -> pd.DataFrame:
         """Return the frame of the plot; what single steps warn of are notes of their result."""
@@ -129,16 +131,19 @@ FIGURES: Mapping[str, Figure] = {
         "GOSH plot",
         marked("{label}: mean and heterogeneity of subsets of the studies."),
         _asked("sensitivity", "gosh", seed=_seed),
+        seeded=True,
     ),
     "qqnorm": Figure(
         "Normal quantiles",
         marked("{label}: residuals against those of a normal distribution."),
         _asked("sensitivity", "qqnorm", seed=_seed),
+        seeded=True,
     ),
     "resampled": Figure(
         "Bootstrap",
         marked("{label}: the mean in data sets simulated from the model ({model})."),
         _bootstrap,
+        seeded=True,
     ),
     "profiles": Figure(
         "Profiles of variances",
@@ -166,10 +171,15 @@ FIGURES: Mapping[str, Figure] = {
         "Predictive check",
         marked("{label}: the effects beside those that the model would make ({model})."),
         _asked("bayes", "predictive_check", seed=_seed),
+        seeded=True,
+        bayesian=True,
     ),
     "sequential": Figure(
         "Sequential analysis",
         marked("{label}: what was to be believed as studies came in ({model})."),
         _asked("bayes", "sequential", order=_order),
+        bayesian=True,
     ),
 }
+SEEDED = tuple(name for name, one in FIGURES.items() if one.seeded)
+BAYESIAN = ("posterior", "prior_sensitivity", *(name for name, one in FIGURES.items() if one.bayesian))
