@@ -421,8 +421,8 @@ def document(fit: LocationScaleResults) -> Document:
             f"Mean effect ~ {fit.design.formula};  {what} ~ {fit.scale_design.formula}",
         ],
         [
-            f"tau2 from {fixed(fit.tau2.min())} to {fixed(fit.tau2.max())} (tau from {fixed(fit.tau.min())} to "
-            f"{fixed(fit.tau.max())}); one for all: {fixed(fit.fitted.constant)}",
+            f"tau2 from {fixed(float(fit.tau2.min()))} to {fixed(float(fit.tau2.max()))} (tau from {fixed(float(fit.tau.min()))} to "
+            f"{fixed(float(fit.tau.max()))}); one for all: {fixed(fit.fitted.constant)}",
             wording.q_test(fit),
         ],
         wording.moderator_test(fit),

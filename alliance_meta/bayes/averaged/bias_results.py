@@ -79,7 +79,7 @@ DEFAULT_PRIORS = (Normal(0.0, 1.0), InverseGamma(1.0, 0.15))
 def document(fit: RobmaResults) -> Document:
     """Return what the ensemble says."""
     counts = [int(fit._components[str(name)].sum()) for name in fit.inclusion.index]
-    accuracy = f"quadrature, log likelihoods to {brief(fit.errors.max(), 1)}"
+    accuracy = f"quadrature, log likelihoods to {brief(float(fit.errors.max()), 1)}"
     return wording.document(
         fit,
         f"Robust Bayesian meta-analysis: {len(fit.ensemble)} models (k = {fit.k}; {accuracy})",
