@@ -421,8 +421,9 @@ def document(fit: LocationScaleResults) -> Document:
             f"Mean effect ~ {fit.design.formula};  {what} ~ {fit.scale_design.formula}",
         ],
         [
-            f"tau2 from {fixed(float(fit.tau2.min()))} to {fixed(float(fit.tau2.max()))} (tau from {fixed(float(fit.tau.min()))} to "
-            f"{fixed(float(fit.tau.max()))}); one for all: {fixed(fit.fitted.constant)}",
+            f"tau2 from {fixed(float(fit.tau2.min()))} to {fixed(float(fit.tau2.max()))} "
+            f"(tau from {fixed(float(fit.tau.min()))} to {fixed(float(fit.tau.max()))}); "
+            f"one for all: {fixed(fit.fitted.constant)}",
             wording.q_test(fit),
         ],
         wording.moderator_test(fit),
