@@ -148,6 +148,7 @@ class _Random(_Likelihood):
 
     @classmethod
     def run(cls, spec: Analysis, effects: EffectSizes) -> Any:
+        """Fit a mean or moderators, effects of a study averaged first where that is asked for."""
         from alliance_meta.effects.dependent.aggregate import aggregate
         from alliance_meta.models.random_effects import RandomEffectsModel
 
@@ -244,6 +245,7 @@ class _Multilevel(_Likelihood):
 
     @classmethod
     def run(cls, spec: Analysis, effects: EffectSizes) -> Any:
+        """Fit random terms, the sampling errors of a cluster correlated where rho is given."""
         from alliance_meta.effects.dependent.covariance import impute_V
         from alliance_meta.models.multilevel import MultilevelModel
 
@@ -329,6 +331,7 @@ class _RVE(_Likelihood):
 
     @classmethod
     def run(cls, spec: Analysis, effects: EffectSizes) -> Any:
+        """Fit by robust variance estimation."""
         from alliance_meta.models.rve import RVEModel
 
         options: dict[str, Any] = {"cluster": spec.cluster, "working": spec.working, "level": spec.level}
@@ -377,6 +380,7 @@ class _Bayes(Fitted):
 
     @classmethod
     def run(cls, spec: Analysis, effects: EffectSizes) -> Any:
+        """Fit by quadrature; priors that are not given are the defaults for correlations."""
         from alliance_meta.bayes.exact.model import BayesianModel
 
         if effects.measure not in get_args(Measure) and not {"mu_prior", "tau_prior"} <= spec.said:

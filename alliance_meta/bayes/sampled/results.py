@@ -33,7 +33,7 @@ from alliance_meta.result import said
 from alliance_meta.results import wording
 from alliance_meta.results.fit import columns_of, with_moderators
 from alliance_meta.tables.document import Block, Document
-from alliance_meta.tables.format import brief, fixed
+from alliance_meta.tables.format import brief, fixed, format_level
 
 
 def tidy(fit: SampledPosterior, *, level: float, kind: IntervalKind) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def tidy(fit: SampledPosterior, *, level: float, kind: IntervalKind) -> pd.DataF
     out = arviz_bridge.summarise(fit._rows, level=level, shortest=kind == "hdi", known=fit._mixing)
     if fit.recipe is not None:
         out.attrs.update(scale=fit.effects.scale_label)
-    label = f"{100 * level:g}% {KINDS[kind]}"
+    label = f"{format_level(level)} {KINDS[kind]}"
     out.attrs.update(level=level, interval=kind, interval_label=label, converged=fit.converged)
     return out
 
