@@ -64,12 +64,12 @@ def _named(placeholder: str) -> str:
 
 
 def in_plain_words(chosen: Iterable[Fitted]) -> str:
-    """Return what the first mean correlation says of clients, compared in pairs; empty where there is none."""
+    """Return what the first mean correlation says of people, compared in pairs; empty where there is none."""
     for fitted in chosen:
         if fitted.on_r and fitted.fit.p == 1 and "pairs" in fitted.statistics:
             of = {key: f"{{{fitted.spec.id}.{key}}}" for key in ("r", "pairs", "pairs_ci")}
             return tr(
-                "*For readers in practice.* A correlation of {r} means: of two clients of one study, the one with more "
+                "*For readers in practice.* A correlation of {r} means: of two people of one study, the one with more "
                 "of the first also has more of the second in about {pairs} of pairs, where 50% would be no relation "
                 "({level} CI {pairs_ci}). It says nothing of what would happen if one of the two were changed.",
                 level=fitted.level,
