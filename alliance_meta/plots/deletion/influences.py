@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.plots.sheet.chart import GROUND, SMALL, Axes, Chart, Drawn, charting, lettered
+from alliance_meta.plots.sheet.chart import SMALL, Axes, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
-from alliance_meta.plots.sheet.measure import INK, size_in_inches
+from alliance_meta.plots.sheet.measure import size_in_inches
+from alliance_meta.plots.sheet.names import name_points
 from alliance_meta.sensitivity.deletion.influences import MEASURES, Influence
 from alliance_meta.tables.format import fixed, format_count
 
@@ -32,8 +32,6 @@ LEFT, HEAD, TAIL, GAP = 0.55, 0.28, 0.34, 0.6
 NUMBERED = 40
 MOST_NAMED = 12
 TAIL_P = 1.96
-# What a number beside a point takes, in inches.
-ROOM = np.array([0.4, 0.16])
 
 
 def influence_data(result: Influence, *, title: str | None = None, show_cautions: bool = False) -> pd.DataFrame:
@@ -192,29 +190,7 @@ def _panel(chart: Chart, frame: pd.DataFrame, name: str) -> None:
     for kind, mark in (("unit", "dot"), ("flagged", "flagged")):
         own = points[points["kind"] == kind]
         chart.dots(own["position"], own["value"], mark, s=size if kind == "unit" else 2.0 * size)
-    flagged = points[(points["kind"] == "flagged") & points["value"].notna()]
-    _number_points(chart, flagged, 0.5 * math.sqrt(2.0 * size) + 1.0)
-
-
-def _number_points(chart: Chart, flagged: pd.DataFrame, beside: float) -> None:
-    """Write numbers so many points beside dots, but where one would stand on another."""
-    (left, right), (low, high) = chart.ax.get_xlim(), chart.ax.get_ylim()
-    scale = np.array([chart.size[0] / (right - left), chart.size[1] / (high - low)])
-    written: list[Any] = []
-    for place in flagged.loc[flagged.index[:MOST_NAMED], ["position", "value"]].to_numpy():
-        apart = [np.abs((place - one) * scale) > ROOM for one in written]
-        if all(one.any() for one in apart):
-            written.append(place)
-            inward = 1.0 if place[0] < 0.5 * (left + right) else -1.0
-            text = chart.ax.annotate(
-                str(int(place[0])),
-                (float(place[0]), float(place[1])),
-                (beside * inward, 2.0),
-                textcoords="offset points",
-                ha="left" if inward > 0 else "right",
-                fontsize=SMALL - 1,
-                color=INK,
-                zorder=6,
-                bbox=GROUND,
-            )
-            lettered(text)
+    at = points[points["value"].notna()].rename(columns={"position": "x", "value": "y"})
+    flagged = at[at["kind"] == "flagged"]
+    numbers = flagged.assign(label=flagged["x"].astype(int).astype(str))
+    name_points(chart, numbers, (flagged["y"] - at["y"].median()).abs(), at)

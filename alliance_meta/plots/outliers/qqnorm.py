@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.errors import InputError
-from alliance_meta.plots.outliers.names import looks, name_points
 from alliance_meta.plots.sheet.chart import Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
+from alliance_meta.plots.sheet.names import looks, name_points
 from alliance_meta.sensitivity.outliers.qqnorm import QQNorm
 from alliance_meta.tables.format import fixed, format_count, format_level
 

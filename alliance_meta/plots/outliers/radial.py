@@ -11,10 +11,10 @@ import pandas as pd
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.outliers.names import looks, name_points
 from alliance_meta.plots.sheet.chart import SMALL, Axes, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.measure import is_correlation, tick_labels, to_reader
+from alliance_meta.plots.sheet.names import looks, name_points
 from alliance_meta.sensitivity.outliers.radial import Radial
 from alliance_meta.tables.format import format_count, format_level
 
