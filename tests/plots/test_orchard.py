@@ -12,6 +12,7 @@ import pytest
 from alliance_meta import BayesianModel, InputError, LocationScaleModel, RVEModel, che, moderators, plots
 from alliance_meta.models import sce
 from alliance_meta.models.subgroups import subgroups
+from alliance_meta.plots.levels.orchard import HIDDEN
 from tests.plots.cases import dependent, fitted, quiet
 from tests.plots.charts import crossed, many, multilevel, tabled
 from tests.tolerances import CLOSED_FORM
@@ -141,9 +142,22 @@ def test_a_level_that_one_study_alone_tells_about_says_why_it_has_no_interval(dr
 
 
 def test_effects_that_an_interval_could_hide_stand_before_it_where_they_are_few() -> None:
-    for k, before in ((30, True), (100, False)):
+    for k, few in ((30, True), (100, False)):
         ax = plots.orchard(fitted(k)).axes[0]
-        points = max(ax.collections, key=lambda one: len(one.get_offsets()))
         interval = max(ax.lines, key=lambda line: line.get_linewidth())
-        assert len(points.get_offsets()) == k
-        assert (points.get_zorder() > interval.get_zorder()) == before
+        assert interval.get_linewidth() < HIDDEN
+        before, behind = (
+            [
+                diameter
+                for points in ax.collections
+                if points.get_zorder() == zorder
+                for diameter in np.sqrt(np.broadcast_to(points.get_sizes(), len(points.get_offsets())))
+            ]
+            for zorder in (4.5, 2.0)
+        )
+        assert len(before) + len(behind) == k
+        # A larger one is seen on both sides of the interval, and would hide it.
+        assert max(before, default=0.0) < HIDDEN
+        assert bool(before) == few
+        assert not few or min(behind) >= HIDDEN
+        assert 2.0 < interval.get_zorder() < 4.5

@@ -35,8 +35,9 @@ PITCH, TALLEST = 0.8, 1.3
 # How far points spread from the middle of their row, as a share of its height.
 SPREAD = 0.4
 SHARES, LEAST = (1.0, 0.8, 0.65, 0.5), 0.4
-# So few points stand before the intervals, which could hide one; of many the intervals would not be seen.
-FEW = 60
+# An interval could hide points up to this diameter (in points): where effects are few these stand before it. Of many
+# it would not be seen.
+HIDDEN, FEW = 6.4, 60
 POINT = ("label", "yi", "se", "position")
 NUMBERS = {"yi": "estimate", "ci_lb": "ci_lb", "ci_ub": "ci_ub", "pi_lb": "pi_lb", "pi_ub": "pi_ub"}
 
@@ -167,9 +168,11 @@ def _fruit(chart: Chart, points: pd.DataFrame, levels: int) -> None:
     for rows in own:
         y[rows] += swarm(along[rows], radii[rows], half=SPREAD * pitch) / pitch
     order = np.argsort(-radii, kind="stable")
-    area = (2.0 * radii * POINTS_PER_INCH) ** 2
-    looks = {"alpha": 0.9, "zorder": 4.5} if len(points) <= FEW else {"alpha": min(0.55, see_through(len(points)))}
-    chart.dots(x[order], y[order], "bubble", **{"s": area[order], "zorder": 2, **looks})
+    diameter, few = 2.0 * radii[order] * POINTS_PER_INCH, len(points) <= FEW
+    before = few & (diameter < HIDDEN)
+    alpha = 0.75 if few else min(0.55, see_through(len(points)))
+    for some, zorder in ((~before, 2.0), (before, 4.5)):
+        chart.dots(x[order][some], y[order][some], "bubble", s=diameter[some] ** 2, alpha=alpha, zorder=zorder)
     chart.count_beyond(points["yi"], "x")
 
 
