@@ -49,8 +49,9 @@ docs: $(STAMP) ## Build the documentation into docs/build/, offline; docs/*.md c
 test: $(STAMP) ## Check style and types and run the tests (ARGS="-k forest" chooses some)
 	@$(MAKE) --no-print-directory --jobs=2 lint suite
 
+# With its bytecode, whatever the environment says: tests start processes, and each would compile the package anew.
 suite: $(STAMP)
-	$(RUN) pytest --numprocesses=logical --dist=worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(RUN) pytest --numprocesses=logical --dist=worksteal $(ARGS)
 
 lint: $(STAMP) ## Check style and types
 	$(RUN) ruff check .

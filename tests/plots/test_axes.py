@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,12 @@ CASES: dict[str, Callable[[], pd.DataFrame]] = {
     "chains": chains_charts()["chains"],
 }
 Points = list[tuple[int, Any, Any]]
+
+
+@cache
+def framed(plot: str) -> pd.DataFrame:
+    """Return the frame of a case, made once."""
+    return CASES[plot]()
 
 
 def effects(frame: pd.DataFrame, name: str = "yi") -> Any:
@@ -203,7 +210,7 @@ def assert_drawn(panels: list[Axes], points: Points) -> None:
 
 @pytest.mark.parametrize("plot", sorted(CASES))
 def test_marks_stand_at_the_numbers_of_the_frame_and_move_with_the_axes(plot: str) -> None:
-    frame = CASES[plot]()
+    frame = framed(plot)
     function = getattr(plots, frame.attrs["plot"])
     figure = Figure(figsize=(16, 14))
     user, other = figure.subplots(2, 1)
@@ -230,7 +237,7 @@ def test_marks_stand_at_the_numbers_of_the_frame_and_move_with_the_axes(plot: st
 
 @pytest.mark.parametrize("plot", sorted(CASES))
 def test_a_user_goes_on_with_the_axes(plot: str) -> None:
-    frame = CASES[plot]()
+    frame = framed(plot)
     figure = Figure(figsize=(16, 14), layout="constrained")
     user = figure.subplots()
     getattr(plots, frame.attrs["plot"])(frame, ax=user)

@@ -13,7 +13,7 @@ from scipy import integrate, special
 import alliance_meta as am
 from alliance_meta import bias
 from tests.reference.reading import DATASETS, numbers, reference
-from tests.reference.running import missing_packages, run
+from tests.reference.running import missing_packages, run_each
 from tests.tolerances import OPTIMISER, printed
 
 # Steps of Vevea & Woods (2005) and their moderate one-tailed weights, as in metafor's help page.
@@ -196,7 +196,7 @@ CALLS = {
 
 def asked(case: str) -> bias.SelectionResult:
     rng = np.random.default_rng(8)
-    k = 16 if case in ("given", "half-normal") else 40  # R takes its time for these
+    k = {"given": 8, "half-normal": 16}.get(case, 40)  # R takes its time for these
     r, n = np.tanh(rng.normal(0.2, 0.25, k)).round(3), rng.integers(20, 160, k)
     r = abs(r) if case == "half-normal" else r  # else no selection is found
     frame = {"study": [f"S{i}" for i in range(k)], "r": r, "n": n, "arm": ["a", "b", "b", "a"] * (k // 4)}
@@ -206,11 +206,24 @@ def asked(case: str) -> bias.SelectionResult:
     return bias.selmodel(model.fit(), **CALLS[case])
 
 
-@pytest.mark.skipif(bool(missing_packages(("metafor",))), reason=missing_packages(("metafor",)))
+@pytest.fixture(scope="module")
+def fits() -> dict[str, bias.SelectionResult]:
+    return {case: asked(case) for case in CALLS}
+
+
+@pytest.fixture(scope="module")
+def in_r(fits, tmp_path_factory):
+    """Estimates and standard errors of each, by one run of R."""
+    if why := missing_packages(("metafor",)):
+        pytest.skip(why)
+    return run_each(
+        {case: f"{one.r_code()}\nshow_fit(sel)" for case, one in fits.items()}, tmp_path_factory.mktemp("r")
+    )
+
+
 @pytest.mark.parametrize("case", CALLS)
-def test_the_r_code_of_a_selection_model_gives_it(case, tmp_path):
-    found = asked(case)
-    shown = run(found.r_code() + "\nshow_fit(sel)\n", tmp_path)[-1]
+def test_the_r_code_of_a_selection_model_gives_it(case, fits, in_r):
+    found, shown = fits[case], in_r[case][-1]
     near = 2e-3 if found.type == "stepfun" else 2e-2  # metafor's integrals are rough
     assert [row[0] for row in shown] == pytest.approx(list(found.beta), abs=near * float(np.sqrt(found.vb[0, 0])))
     assert [row[1] for row in shown] == pytest.approx(list(np.sqrt(np.diag(found.vb))), rel=2 * near)

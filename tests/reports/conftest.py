@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from alliance_meta.reporting.build import build_report
+from tests.reports.browsing import CHROMIUM
 from tests.reports.cases import NAMES, REPORTS, Report, small_sheet
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +34,22 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
 @pytest.fixture(params=NAMES)
 def report(request: pytest.FixtureRequest, reports: dict[str, Report]) -> Report:
     return reports[request.param]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Page:
+    """One page for all tests of a module: another costs a second."""
+    return browser.new_page()
 
 
 @pytest.fixture

@@ -8,14 +8,17 @@ import subprocess
 from collections import Counter
 from html.parser import HTMLParser
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from alliance_meta.reporting.html import inline_svg
 from alliance_meta.tables.format import format_interval, format_r
+from tests.reports.browsing import needs_browser, opened
 from tests.reports.cases import Report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -243,16 +246,10 @@ def test_svg_gets_ids_of_its_own() -> None:
         inline_svg("<p>", prefix="f", title="", description="")
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_chromium_has_nothing_to_complain_about(report: Report, tmp_path: Path) -> None:
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={tmp_path}", "--enable-logging=stderr", "--v=0", "--dump-dom"]
-    done = subprocess.run(
-        [*command, (report.folder / "report.html").as_uri()], check=True, capture_output=True, text=True, timeout=120
-    )
-    assert report.results["report"]["title"] in done.stdout
-    assert "CONSOLE" not in done.stderr
+@needs_browser
+def test_a_browser_has_nothing_to_complain_about(report: Report, tab: Page) -> None:
+    with opened(tab, report.folder / "report.html") as page:
+        assert report.results["report"]["title"] in page.title()
 
 
 def all_elements(element: Element) -> list[Element]:

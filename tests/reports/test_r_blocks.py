@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.reference.running import grammar_faults, missing_packages, run
+from tests.reference.running import grammar_faults, missing_packages, run_each
 from tests.reports.cases import NAMES, Report
 
 DATA = Path(__file__).parents[2] / "data"
@@ -56,21 +56,15 @@ def test_every_block_is_r(reports: dict[str, Report], name: str) -> None:
 
 @pytest.fixture(scope="module")
 def in_r(reports: dict[str, Report], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
-    """The models of every report's R code, by one run of R: it takes longer to start than to fit."""
+    """The models of every report's R code, by one run of R."""
     if why := missing_packages(RUN):
         pytest.skip(why)
-    folder, codes = tmp_path_factory.mktemp("r"), []
-    for name in FITTED:
-        for block in blocks(reports[name]):
-            shutil.copy(next(DATA.rglob(source_of(block))), folder)
-            codes.append(f"rm(list=setdiff(ls(), 'show_fit'))\n{without_bayes(block['text'])}")
-        codes.append('cat("FIT null\\n")')
-    found, parts = run("\n".join(codes), folder), []
-    while found:
-        end = found.index(None)
-        parts.append(found[:end])
-        found = found[end + 1 :]
-    return dict(zip(FITTED, parts, strict=True))
+    folder = tmp_path_factory.mktemp("r")
+    found = {(name, i): block for name in FITTED for i, block in enumerate(blocks(reports[name]))}
+    for block in found.values():
+        shutil.copy(next(DATA.rglob(source_of(block))), folder)
+    fits = run_each({key: without_bayes(block["text"]) for key, block in found.items()}, folder)
+    return {name: [fit for key, some in fits.items() if key[0] == name for fit in some] for name in FITTED}
 
 
 @pytest.mark.reference

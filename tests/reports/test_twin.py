@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,6 +20,7 @@ from alliance_meta.plots import frame_from_dict
 from alliance_meta.plots.forests.parts import effect_text
 from alliance_meta.reporting import build_report
 from alliance_meta.reporting.twin import NOT_COMPUTED
+from tests.reports.browsing import needs_browser, opened
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -70,8 +68,6 @@ Ewe,.40,80,client
 Ewe,.35,80,therapist
 """
 FIRST, SECOND = (f"[data-twin=forest_{name}]" for name in ("a", "nested"))
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome is installed")
 
 
 @dataclass(frozen=True)
@@ -125,41 +121,6 @@ def test_hostile_labels_are_inert(built: Built) -> None:
     assert built.data["filters"][0]["levels"] == ["client", QUOTED, "therapist"]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
-def tab(browser: Browser) -> Page:
-    """One page for all tests: another costs a second."""
-    return browser.new_page()
-
-
-@contextmanager
-def opened(page: Page, built: Built) -> Iterator[Page]:
-    """Open the report; whatever the browser complains of fails the test."""
-    said: list[str] = []
-    heard: dict[Any, Any] = {
-        "console": lambda message: said.append(message.text),
-        "pageerror": lambda error: said.append(str(error)),
-        "dialog": lambda dialog: said.append(dialog.message),
-        "request": lambda one: said.append(one.url) if one.url[:5] not in ("file:", "data:") else None,
-    }
-    for event, listener in heard.items():
-        page.on(event, listener)
-    page.goto(built.path.as_uri())
-    yield page
-    for event, listener in heard.items():
-        page.remove_listener(event, listener)
-    assert said == []
-
-
 FOCUSED = """() => {
   const one = document.activeElement, part = one.closest("thead") ? "head" : one.closest("tbody") ? "body" : "";
   return one === document.body ? "" : [one.tagName, part, one.textContent.trim()].join("|");
@@ -204,7 +165,7 @@ def fitted(rows: list[int]) -> str:
 
 @needs_browser
 def test_a_walk_by_keyboard_alone(tab: Page, built: Built) -> None:
-    with opened(tab, built) as page:
+    with opened(tab, built.path) as page:
         tab_to(page, "SELECT")
         page.keyboard.press("ArrowDown")
         assert f"Rater: client. 3 effects of 3 studies: Pooled r = {fitted([0, 1, 4])}" in text(page, "chosen")
@@ -246,7 +207,7 @@ def test_a_walk_by_keyboard_alone(tab: Page, built: Built) -> None:
 
 @needs_browser
 def test_the_picture_shows_no_mean_of_other_rows(tab: Page, built: Built) -> None:
-    with opened(tab, built) as page:
+    with opened(tab, built.path) as page:
         own = page.locator(f"{FIRST} svg text.own-text")
         assert own.count() == 0
         page.locator(f"{FIRST} select").nth(0).select_option("client")
@@ -274,7 +235,7 @@ def test_the_picture_shows_no_mean_of_other_rows(tab: Page, built: Built) -> Non
 
 @needs_browser
 def test_a_study_moves_with_its_effects(tab: Page, built: Built) -> None:
-    with opened(tab, built) as page:
+    with opened(tab, built.path) as page:
         page.locator(f"{SECOND} thead button", has_text="r").nth(1).click(click_count=2)
         assert page.locator(f"{SECOND} thead th[aria-sort=descending]").inner_text() == "r"
         drawn = []
@@ -298,7 +259,7 @@ def test_a_study_moves_with_its_effects(tab: Page, built: Built) -> None:
 
 @needs_browser
 def test_without_scripts_everything_is_there(browser: Browser, built: Built) -> None:
-    with opened(browser.new_page(java_script_enabled=False), built) as page:
+    with opened(browser.new_page(java_script_enabled=False), built.path) as page:
         assert page.locator(f"{FIRST} svg").is_visible()
         assert studies(page) == LABELS
         assert page.locator("button, select, .said").count() == 0
@@ -311,7 +272,7 @@ def test_axe_finds_nothing(tab: Page, built: Built, scheme: Any, width: int) -> 
 
     tab.emulate_media(color_scheme=scheme)
     tab.set_viewport_size({"width": width, "height": 800})
-    with opened(tab, built) as page:
+    with opened(tab, built.path) as page:
         page.locator(f"{FIRST} select").nth(0).select_option("client")
         page.locator(f"{FIRST} tbody button").first.focus()
         # To a reader of the screen a picture is one image; axe would look at each of its thousand letters.

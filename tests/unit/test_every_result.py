@@ -339,7 +339,7 @@ def test_what_applies_is_drawn_and_all_else_refused_in_one_sentence(name, questi
         warnings.simplefilter("ignore", am.errors.AllianceMetaWarning)
         drawn = one_sentence(lambda: PLOTS[question](get(name, mods)))
     if isinstance(drawn, matplotlib.figure.Figure):
-        assert plots.figure_bytes(drawn, format="png", dpi=40)[1:4] == b"PNG"
+        drawn.draw_without_rendering()
 
 
 LIMITS = ["yi", "ci_lb", "ci_ub"]
