@@ -109,7 +109,6 @@ class Posterior(Fit):
             "scale_label": SCALE_LABELS[checked.attrs["scale"]],
             "level": level,
             "interval": kind,
-            "interval_label": f"{format_level(level)} {KINDS[kind]}",
             "pred": "posterior median",
         }
 
@@ -482,7 +481,7 @@ def as_table(rows: Mapping[str, Sequence[float]], scale: str, level: float, kind
     """Return rows of mean, sd, median and limits by parameter."""
     columns = zip(COLUMNS, zip(*rows.values(), strict=True), strict=True)
     out = pd.DataFrame({name: column(cells) for name, cells in columns}, index=pd.Index(list(rows), name="parameter"))
-    out.attrs.update(scale=scale, level=level, interval=kind, interval_label=f"{format_level(level)} {KINDS[kind]}")
+    out.attrs.update(scale=scale, level=level, interval=kind)
     return out
 
 

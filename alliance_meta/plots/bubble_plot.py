@@ -17,7 +17,7 @@ from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import check_names, finite_number, level_values, moderated, one_level
 from alliance_meta.notes import NotApplicable, Note, check_level, merge_notes
-from alliance_meta.plots.forests import nested, parts
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.forests.posterior import refusal
 from alliance_meta.plots.sheet.chart import DASHED, SMALL, Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import (
@@ -235,7 +235,7 @@ def _tests(fit: Any, level: float) -> list[str]:
     if isinstance(fit.QM, NotApplicable) or isinstance(fit.QE, NotApplicable):
         return [f"{fit.design.formula}; {fit.model_label}"]
     test = f"Test of moderators: {parts.test_text(fit.QM, fit.QMdf, fit.QMp)}"
-    residual = nested.heterogeneity(fit, level, simple=False)
+    residual = parts.heterogeneity(fit, level, simple=False)
     return [f"{test} ({fit.design.formula}; {fit.model_label})", residual]
 
 

@@ -52,7 +52,6 @@ def test_the_table(molloy):
         "scale": "Fisher z",
         "level": 0.95,
         "interval": "eti",
-        "interval_label": "95% equal-tailed",
     }
     for name, row in table.iterrows():
         one = molloy.posterior(name)

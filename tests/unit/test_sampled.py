@@ -75,7 +75,7 @@ def test_tidy_has_the_rows_of_the_exact_result_and_agrees(exact, sampled):
     for limit, share in (("ci_lb", 0.025), ("median", 0.5), ("ci_ub", 0.975)):
         below = np.array([float(exact.posterior(name).cdf(x)) for name, x in ours[limit].items()])
         assert (np.abs(below - share) < SIGMAS * np.sqrt(share * (1 - share) / 8000)).all()
-    assert ours.attrs["interval_label"] == theirs.attrs["interval_label"] == "95% equal-tailed"
+    assert ours.attrs["interval"] == theirs.attrs["interval"] == "eti"
     assert ours.attrs["scale"] == theirs.attrs["scale"]
 
 
@@ -106,7 +106,7 @@ def test_predictions_agree(exact, sampled, scale, kind):
     )
     own = ["pred", "se", "ci_lb", "ci_ub"]
     assert ours[own].to_numpy() == pytest.approx(theirs[own].to_numpy(), abs=close * theirs["se"].iloc[0])
-    shared = ("scale", "scale_label", "level", "interval", "interval_label", "pred")
+    shared = ("scale", "scale_label", "level", "interval", "pred")
     assert {name: ours.attrs[name] for name in shared} == {name: theirs.attrs[name] for name in shared}
 
 

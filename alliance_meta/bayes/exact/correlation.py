@@ -176,9 +176,7 @@ class BayesianCorrelationResults(Posterior):
         ci, pi = mean.interval(level=used, kind=kind), new.interval(level=used, kind=kind)
         row = {"pred": ci.estimate, "se": mean.sd, "ci_lb": ci.lb, "ci_ub": ci.ub, "pi_lb": pi.lb, "pi_ub": pi.ub}
         frame = one_row(row).set_axis(pd.Index(["mean effect"]), axis=0)
-        frame.attrs.update(
-            scale=scale or "z", level=used, interval=kind, interval_label=ci.kind, pred="posterior median"
-        )
+        frame.attrs.update(scale=scale or "z", level=used, interval=kind, pred="posterior median")
         return frame
 
     def glance(self) -> pd.DataFrame:

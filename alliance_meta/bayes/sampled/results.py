@@ -19,7 +19,7 @@ from alliance_meta.bayes.exact.output import (
     prior_words,
     probabilities,
 )
-from alliance_meta.bayes.marginals import KINDS, LACKS, IntervalKind
+from alliance_meta.bayes.marginals import LACKS, IntervalKind
 from alliance_meta.bayes.pymc.recipe import Recipe
 from alliance_meta.bayes.sampled.compiled import CompiledModel
 from alliance_meta.bayes.sampled.gate import FAILED as FAILED
@@ -33,7 +33,7 @@ from alliance_meta.result import said
 from alliance_meta.results import wording
 from alliance_meta.results.fit import columns_of, with_moderators
 from alliance_meta.tables.document import Block, Document
-from alliance_meta.tables.format import brief, fixed, format_level
+from alliance_meta.tables.format import brief, fixed
 
 
 def tidy(fit: SampledPosterior, *, level: float, kind: IntervalKind) -> pd.DataFrame:
@@ -41,8 +41,7 @@ def tidy(fit: SampledPosterior, *, level: float, kind: IntervalKind) -> pd.DataF
     out = arviz_bridge.summarise(fit._rows, level=level, shortest=kind == "hdi", known=fit._mixing)
     if fit.recipe is not None:
         out.attrs.update(scale=fit.effects.scale_label)
-    label = f"{format_level(level)} {KINDS[kind]}"
-    out.attrs.update(level=level, interval=kind, interval_label=label, converged=fit.converged)
+    out.attrs.update(level=level, interval=kind, converged=fit.converged)
     return out
 
 

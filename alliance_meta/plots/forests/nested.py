@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import listed
 from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2
-from alliance_meta.notes import NotApplicable, Note, check_level, did_you_mean, merge_notes
+from alliance_meta.notes import Note, check_level, did_you_mean, merge_notes
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.forests.levels import Levels, find_levels, level_rows, said
 from alliance_meta.plots.forests.naming import effect_names, readable
@@ -35,19 +35,13 @@ from alliance_meta.plots.forests.parts import (
     sort_values,
     summary_rows,
 )
-from alliance_meta.results.exact_correlation import ExactCorrelationResults
-from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults, study_term
-from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.tables.format import (
     format_count,
     format_df,
     format_level,
-    format_number,
-    format_p,
-    format_percent,
     plural,
 )
 
@@ -155,12 +149,9 @@ def _first(codes: IntArray, c: int, values: list[Any]) -> Any:
     return min(known, default=None)
 
 
-MOST_COMPONENTS = 4
-
-
 def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool, found: Levels | None) -> list[str]:
     """Return heterogeneity, the test of moderators, how coefficients are tested, and what the diamonds are."""
-    lines = [heterogeneity(fit, level, simple=simple)]
+    lines = [parts.heterogeneity(fit, level, simple=simple)]
     if not simple and found is None:
         lines.append(parts.moderator_test(fit))
     if isinstance(fit, RobustResults):
@@ -179,75 +170,6 @@ def bottom(fit: Any, groups: Nest, level: float, *, simple: bool, beside: bool, 
     if beside:
         lines.append(f"Grey diamonds beside effects: fitted values with their {text} confidence intervals")
     return lines
-
-
-def heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
-    """Return the heterogeneity of the model behind a fit in one line."""
-    model = parts.model_of(fit)
-    if isinstance(model, RandomEffectsResults):
-        return parts.heterogeneity(model, level, simple=simple)
-    name = "Heterogeneity" if simple else "Residual heterogeneity"
-    found = []
-    if isinstance(model, ExactCorrelationResults):
-        found.append(f"τ = {parts.tau_text(model.confint_tau2(level=level))} (z scale; profile likelihood)")
-    if hasattr(model, "QEp") and not math.isnan(model.QE):
-        found.append(f"Q({format_df(model.QEdf)}) = {format_number(model.QE)}, {format_p(model.QEp, name='p')}")
-    scale = parts.SCALES.get(fit.effects.measure, "scale of the effects")
-    spread = _spread(model)
-    if spread:
-        found.append(f"{spread} ({scale})")
-    I2: Any = getattr(model, "I2", NotApplicable("none"))
-    if isinstance(model, LocationScaleResults):
-        found.append(f"I² = {_range(model.I2, format_percent)}")
-    elif not math.isnan(I2):
-        found.append(f"I² = {format_percent(I2)}{_shares(model)}")
-    return f"{name}: {'; '.join(found)}"
-
-
-def _range(values: Array, write: Callable[[float], str]) -> str:
-    """Return the least and the largest of the studies' values, one where they agree."""
-    least, most = write(float(np.min(values))), write(float(np.max(values)))
-    return least if least == most else f"{least} to {most}"
-
-
-def _spread(model: Any) -> str:
-    """Return the standard deviations of true effects, by level."""
-    if isinstance(model, ExactCorrelationResults):
-        return ""
-    if isinstance(model, LocationScaleResults):
-        return f"τ = {_range(model.tau, format_number)}"
-    if isinstance(model, RVEResults):
-        if math.isnan(model.tau):
-            return ""
-        if math.isnan(model.omega2):
-            return f"τ = {format_number(model.tau)}"
-        return f"τ = {format_number(model.tau)} between, ω = {format_number(math.sqrt(model.omega2))} within clusters"
-    found = {name: row for name, row in model.components["estimate"].items() if not str(name).startswith("rho")}
-    if len(found) > MOST_COMPONENTS:
-        return f"{len(found)} variances, see the model"
-    return ", ".join(
-        f"{'σ' if str(name).startswith('sigma2') else 'τ'} = {format_number(math.sqrt(float(value)))} "
-        f"{_level(model, str(name).partition('[')[2].removesuffix(']'))}"
-        for name, value in found.items()
-    )
-
-
-def _level(model: MultilevelResults, name: str) -> str:
-    """Return between or within what a random term lets true effects vary."""
-    rows = {term.name for term in model.random if term.n == model.k and not term.within}
-    if name in rows:
-        return "within studies" if len(model.random) > 1 else "between effects"
-    if "|" in name:
-        return f"({name.rpartition(': ')[2]})"
-    return "between studies" if name == "study_id" else f"between {name}"
-
-
-def _shares(model: Any) -> str:
-    if not isinstance(model, MultilevelResults):
-        return ""
-    shown = {name: value for name, value in model.I2_levels.items() if name != "total"}
-    levels = [f"{_level(model, str(name)).removesuffix(' studies')} {format_percent(v)}" for name, v in shown.items()]
-    return f" ({', '.join(levels)})" if 1 < len(levels) <= MOST_COMPONENTS else ""
 
 
 _FIT = ("fit", "fit_lb", "fit_ub")

@@ -5,19 +5,25 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import predict_levels
-from alliance_meta.notes import Note, did_you_mean
+from alliance_meta.notes import NotApplicable, Note, did_you_mean
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.plots.sheet.scripts import JOINERS
+from alliance_meta.results.exact_correlation import ExactCorrelationResults
+from alliance_meta.results.location_scale import LocationScaleResults
+from alliance_meta.results.multilevel import MultilevelResults
+from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.robust import RobustResults
+from alliance_meta.results.rve import RVEResults
 from alliance_meta.tables.format import (
     brief,
     format_df,
@@ -32,7 +38,6 @@ from alliance_meta.tables.format import (
 if TYPE_CHECKING:
     from alliance_meta.effects.table import EffectSizes
     from alliance_meta.results.coefficients import Interval
-    from alliance_meta.results.random_effects import RandomEffectsResults
 
 AXIS_LABELS = {
     "ZCOR": "Correlation r (Fisher z scale)",
@@ -43,6 +48,7 @@ SCALES = {"ZCOR": "z scale", "COR": "r scale", "UCOR": "r scale"}
 ROB_LEGEND = "Risk of bias: L low, S some concerns, H high"
 UNCLEAR = "?"
 YES_NO = {"True": "yes", "False": "no"}
+MOST_COMPONENTS = 4
 WHOLE = "n: rounded down where it is the mean of several effects, or an effective size"
 
 
@@ -83,7 +89,76 @@ def effect_text(measure: str, row: Mapping[str, Any]) -> str:
     return format_estimate(*(row.get(name, math.nan) for name in names), leading_zero=not is_correlation(measure))
 
 
-def heterogeneity(fit: RandomEffectsResults, level: float, *, simple: bool) -> str:
+def heterogeneity(fit: Any, level: float, *, simple: bool) -> str:
+    """Return the heterogeneity of the model behind a fit in one line."""
+    model = model_of(fit)
+    if isinstance(model, RandomEffectsResults):
+        return _of_one_tau2(model, level, simple=simple)
+    name = "Heterogeneity" if simple else "Residual heterogeneity"
+    found = []
+    if isinstance(model, ExactCorrelationResults):
+        found.append(f"τ = {tau_text(model.confint_tau2(level=level))} (z scale; profile likelihood)")
+    if hasattr(model, "QEp") and not math.isnan(model.QE):
+        found.append(f"Q({format_df(model.QEdf)}) = {format_number(model.QE)}, {format_p(model.QEp, name='p')}")
+    scale = SCALES.get(fit.effects.measure, "scale of the effects")
+    spread = _spread(model)
+    if spread:
+        found.append(f"{spread} ({scale})")
+    I2: Any = getattr(model, "I2", NotApplicable("none"))
+    if isinstance(model, LocationScaleResults):
+        found.append(f"I² = {_range(model.I2, format_percent)}")
+    elif not math.isnan(I2):
+        found.append(f"I² = {format_percent(I2)}{_shares(model)}")
+    return f"{name}: {'; '.join(found)}"
+
+
+def _range(values: Array, write: Callable[[float], str]) -> str:
+    """Return the least and the largest of the studies' values, one where they agree."""
+    least, most = write(float(np.min(values))), write(float(np.max(values)))
+    return least if least == most else f"{least} to {most}"
+
+
+def _spread(model: Any) -> str:
+    """Return the standard deviations of true effects, by level."""
+    if isinstance(model, ExactCorrelationResults):
+        return ""
+    if isinstance(model, LocationScaleResults):
+        return f"τ = {_range(model.tau, format_number)}"
+    if isinstance(model, RVEResults):
+        if math.isnan(model.tau):
+            return ""
+        if math.isnan(model.omega2):
+            return f"τ = {format_number(model.tau)}"
+        return f"τ = {format_number(model.tau)} between, ω = {format_number(math.sqrt(model.omega2))} within clusters"
+    found = {name: row for name, row in model.components["estimate"].items() if not str(name).startswith("rho")}
+    if len(found) > MOST_COMPONENTS:
+        return f"{len(found)} variances, see the model"
+    return ", ".join(
+        f"{'σ' if str(name).startswith('sigma2') else 'τ'} = {format_number(math.sqrt(float(value)))} "
+        f"{_level(model, str(name).partition('[')[2].removesuffix(']'))}"
+        for name, value in found.items()
+    )
+
+
+def _level(model: MultilevelResults, name: str) -> str:
+    """Return between or within what a random term lets true effects vary."""
+    rows = {term.name for term in model.random if term.n == model.k and not term.within}
+    if name in rows:
+        return "within studies" if len(model.random) > 1 else "between effects"
+    if "|" in name:
+        return f"({name.rpartition(': ')[2]})"
+    return "between studies" if name == "study_id" else f"between {name}"
+
+
+def _shares(model: Any) -> str:
+    if not isinstance(model, MultilevelResults):
+        return ""
+    shown = {name: value for name, value in model.I2_levels.items() if name != "total"}
+    levels = [f"{_level(model, str(name)).removesuffix(' studies')} {format_percent(v)}" for name, v in shown.items()]
+    return f" ({', '.join(levels)})" if 1 < len(levels) <= MOST_COMPONENTS else ""
+
+
+def _of_one_tau2(fit: RandomEffectsResults, level: float, *, simple: bool) -> str:
     """Return Q, tau with its interval, and I2 in one line."""
     if fit.QEdf < 1:
         studies = "one study" if fit.k == 1 else f"{fit.k} studies and {fit.p} coefficients"

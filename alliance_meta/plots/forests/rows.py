@@ -14,7 +14,7 @@ from alliance_meta.notes import Note, check_level, check_option, merge_notes
 from alliance_meta.plots.forests import parts
 from alliance_meta.plots.forests.further import Summaries, with_further
 from alliance_meta.plots.forests.levels import Levels, find_levels, level_rows, said
-from alliance_meta.plots.forests.nested import Dependent, heterogeneity, nested_data
+from alliance_meta.plots.forests.nested import Dependent, nested_data
 from alliance_meta.plots.forests.parts import (
     Columns,
     Order,
@@ -230,7 +230,7 @@ def _mean(fit: Single, level: float, total: float | None, by: str | None) -> tup
     if isinstance(fit, ExactCorrelationResults) and fit.effects.measure != "ZCOR":
         raise InputError("a forest of the exact density of r is drawn on Fisher's z; fit escalc(..., measure='ZCOR')")
     simple = parts.single_mean(fit)
-    lines = [heterogeneity(fit, level, simple=simple)]
+    lines = [parts.heterogeneity(fit, level, simple=simple)]
     if not simple:
         tested = by is None and not isinstance(fit, ExactCorrelationResults)
         return [], [*lines, *([parts.moderator_test(fit)] if tested else [])]

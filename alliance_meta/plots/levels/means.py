@@ -16,7 +16,7 @@ from alliance_meta.moderators.comparisons import NAMES as ADJUSTMENTS
 from alliance_meta.moderators.comparisons import PairwiseResults
 from alliance_meta.moderators.marginal import MarginalMeans, marginal_means
 from alliance_meta.notes import Note, merge_notes
-from alliance_meta.plots.forests import nested, parts
+from alliance_meta.plots.forests import parts
 from alliance_meta.plots.forests.posterior import refusal
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
 from alliance_meta.plots.sheet.chart_frame import EFFECT, as_frame, chart_frame, estimate_key, with_r, without_interval
@@ -215,7 +215,7 @@ def _of_mean(fit: Any, level: float) -> Found:
         why = str(fit.new_variance.reason)
     rows = [{"label": "Mean effect", "letters": "", "k": fit.k, **found}]
     measure = fit.effects.measure
-    spread = [] if isinstance(fit, Posterior) else [nested.heterogeneity(fit, level, simple=True)]
+    spread = [] if isinstance(fit, Posterior) else [parts.heterogeneity(fit, level, simple=True)]
     meta = _meta(measure, parts.axis_label(measure), level, ()) | {
         "model_label": fit.model_label,
         "bottom": [*refusal(fit), f"Model: {fit.model_label}", *spread, *_words(fit, level, why)],
