@@ -38,6 +38,7 @@ class Given:
     fit: Fit
     cluster: IntArray  # (k,): the study of each effect, numbered from 0
     level: float
+    by: Any  # the column that tells studies, or k labels
 
     effects = Noun[EffectSizes]("fit.effects", "The effects that took part in the fit.")
     yi = Noun[Array]("effects.yi", "Effects, (k,).")
@@ -91,7 +92,7 @@ def given(fit: Any, who: str, *, cluster: Any = STUDY, level: float | None = Non
     design = getattr(fit, "design", None)
     if not moderators and design is not None and design.formula != "1":
         raise InputError(f"{who} is defined for models without moderators; fit with mods='1'")
-    return Given(fit, grouping(fit.effects, cluster, "cluster").codes, fit._level(level))
+    return Given(fit, grouping(fit.effects, cluster, "cluster").codes, fit._level(level), cluster)
 
 
 def study_means(found: Given, rho: float | None = None) -> EffectSizes:

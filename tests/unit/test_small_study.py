@@ -228,6 +228,16 @@ def test_the_test_of_pet_is_one_sided() -> None:
     assert bias.pet_peese(fitted, alpha=half * 0.99).chosen == "PET"
 
 
+def test_what_is_averaged_first_is_said_by_the_names_of_the_studies() -> None:
+    data = effects(6, studies=3)
+    found = [bias.hc(fit(data)), bias.trimfill(fit(data))]
+    said = [note.message for one in found for note in one.notes if note.code == "aggregated"]
+    assert len(said) == 2
+    assert all("6 effects became 3, one per study_id" in text for text in said)
+    uneven = [note.message for note in found[0].notes if "size differs" in note.message]
+    assert all(name in uneven[0] for name in data.study_id)
+
+
 def test_dependence_is_that_of_the_fit_or_the_default() -> None:
     data = effects(30, studies=12)
     plain, che, other = (bias.regtest(one).stat for one in (fit(data), models.che(data), models.che(data, rho=0.2)))

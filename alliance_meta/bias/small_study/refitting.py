@@ -68,7 +68,7 @@ def one_per_study(source: Given, who: str, rho: float) -> RandomEffectsResults:
         raise InputError(
             f"{who} averages the effects of each study first, and the fit has weights of its own; fit anew"
         )
-    return model_of(source, effects=aggregate(source.effects, cluster=source.cluster, rho=rho))
+    return model_of(source, effects=aggregate(source.effects, cluster=source.by, rho=rho))
 
 
 def independent(source: Given, **choices: Any) -> Model:
@@ -77,7 +77,7 @@ def independent(source: Given, **choices: Any) -> Model:
         if source.dependent:
             warnings.simplefilter("ignore", DependenceWarning)
         fit = model_of(source, **choices)
-    return fit.robust(cluster=source.cluster) if source.dependent else fit
+    return fit.robust(cluster=source.by) if source.dependent else fit
 
 
 def predictor_values(source: Given, predictor: str) -> Array:

@@ -252,7 +252,7 @@ def _corrections(source: Source) -> list[str | None]:
     with quiet():
         fit = RandomEffectsModel(source.first, method="EE", test="z").fit()
     codes = read_clusters(source.first, source.cluster).codes
-    return [None, *means(Given(fit, codes, fit.level))]
+    return [None, *means(Given(fit, codes, fit.level, source.cluster))]
 
 
 TABLE = "; for other scales give the table that the effects were made of"
