@@ -26,6 +26,7 @@ from alliance_meta.reporting.text import abstract, appendix, prose
 from alliance_meta.reporting.text.references import REFERENCES
 from alliance_meta.reporting.words import marked, speaking, tr
 from alliance_meta.reporting.words.drawn import drawn
+from alliance_meta.reporting.words.remarks import remark
 from alliance_meta.reporting.writing import FORMATS, Quantity
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _figure(kind: str, frame: pd.DataFrame, caption: str) -> dict[str, Any]:
         "caption": caption,
         "title": frame.attrs["title"],
         "description": frame.attrs["description"],
-        "notes": [str(note["message"]) for note in frame.attrs["notes"]],
+        "notes": [remark(str(note["message"])) for note in frame.attrs["notes"]],
         "frame": frame_to_dict(frame),
     }
 

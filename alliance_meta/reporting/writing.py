@@ -135,7 +135,8 @@ PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 _MARKS = re.compile(
     r"`(?P<code>[^`]+)`"
     r"|\*\*(?P<strong>[^*]+)\*\*"
-    r"|\*(?P<em>[^*]+)\*"
+    # A star after a letter opens nothing (p-uniform*), one after a backslash is a star.
+    r"|(?<![\w\\])\*(?P<em>(?:\\\*|[^*])+)(?<!\\)\*"
     r"|\[(?P<words>[^\]]+)\]\((?P<href>https://[^\s)]+)\)"
 )
 
@@ -178,26 +179,32 @@ def escape(text: str) -> str:
 
 
 def inline(text: str) -> list[Run]:
-    """Split one paragraph into runs ``{"t": kind, "s": words}``; a link has ``href`` too.
+    r"""Split one paragraph into runs ``{"t": kind, "s": words}``; a link has ``href`` too.
 
     >>> inline("an *old* paper")
     [{'t': 'text', 's': 'an '}, {'t': 'em', 's': 'old'}, {'t': 'text', 's': ' paper'}]
+    >>> inline(r"p-uniform*, of *the p-uniform\* method*")
+    [{'t': 'text', 's': 'p-uniform*, of '}, {'t': 'em', 's': 'the p-uniform* method'}]
     """
     text = " ".join(text.splitlines())
     runs: list[Run] = []
     end = 0
     for match in _MARKS.finditer(text):
         if match.start() > end:
-            runs.append({"t": "text", "s": text[end : match.start()]})
+            runs.append({"t": "text", "s": _stars(text[end : match.start()])})
         kind = match.lastgroup or ""
         if kind == "href":
             runs.append({"t": "link", "s": match["words"], "href": match["href"]})
         else:
-            runs.append({"t": kind, "s": match[kind]})
+            runs.append({"t": kind, "s": _stars(match[kind]) if kind == "em" else match[kind]})
         end = match.end()
     if end < len(text):
-        runs.append({"t": "text", "s": text[end:]})
+        runs.append({"t": "text", "s": _stars(text[end:])})
     return runs
+
+
+def _stars(text: str) -> str:
+    return text.replace("\\*", "*")
 
 
 def blocks(text: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
 from alliance_meta.reporting.words import marked, tr
 from alliance_meta.reporting.words.drawn import of_method
+from alliance_meta.reporting.words.remarks import remark
 from alliance_meta.reporting.writing import Quantity, quantity
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def bias_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str,
         rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
         rows += [*_means(fitted, found), {"group": tr("Tests and measures")}, *_tests(found)]
         quantities |= {f"{fitted.spec.id}_{key}": value for key, value in _quantities(fitted, found)}
-        notes |= dict.fromkeys([found.spread(), *(note.message for note in found.notes)])
+        notes |= dict.fromkeys(map(remark, (found.spread(), *(note.message for note in found.notes))))
         sources |= dict.fromkeys([*found.frame["source"], *found.tests["source"]])
     columns = [
         column("label", "Method"),

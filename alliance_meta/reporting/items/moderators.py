@@ -9,6 +9,7 @@ from alliance_meta.reporting.fitted import Fitted, slug
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
 from alliance_meta.reporting.words import tr
+from alliance_meta.reporting.words.remarks import remark
 from alliance_meta.reporting.writing import Quantity, quantity
 from alliance_meta.results.fit import records_of
 from alliance_meta.tables.format import format_df, format_number
@@ -72,7 +73,7 @@ def _said(found: ModeratorTable) -> Iterator[str]:
         if row["missing"]:
             yield tr("{name} is missing for {n} effects.", name=name, n=row["missing"])
     yield from found.empty_cells()
-    yield from (note.message for note in found.notes)
+    yield from (remark(note.message) for note in found.notes)
 
 
 def _named(fitted: Fitted) -> tuple[str, dict[str, str]]:

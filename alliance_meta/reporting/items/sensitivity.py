@@ -11,6 +11,7 @@ from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
 from alliance_meta.reporting.words import marked, tr
 from alliance_meta.reporting.words.drawn import of_method
+from alliance_meta.reporting.words.remarks import remark
 from alliance_meta.reporting.writing import Quantity, quantity
 from alliance_meta.sensitivity.batteries.scenarios import KINDS
 
@@ -31,7 +32,8 @@ def sensitivity_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, di
         rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
         rows += _rows(fitted, found)
         quantities |= {f"{fitted.spec.id}_{key}": value for key, value in _quantities(fitted, found)}
-        notes |= dict.fromkeys([found.spread(), found.fragile_text(), *(note.message for note in found.notes)])
+        said = (found.spread(), found.fragile_text(), *(note.message for note in found.notes))
+        notes |= dict.fromkeys(map(remark, said))
     columns = [
         column("label", "Analysis"),
         column("k", "k", "count", blank=""),

@@ -18,6 +18,7 @@ from alliance_meta.reporting.text import standards
 from alliance_meta.reporting.text.prose import results_prose
 from alliance_meta.reporting.text.references import linked, linked_doi, method_keys, reference_list
 from alliance_meta.reporting.words import is_english, marked, tr
+from alliance_meta.reporting.words.remarks import remark
 from alliance_meta.reporting.words.sentences import in_language
 from alliance_meta.reporting.writing import escape, fill
 from alliance_meta.results.r_code import SHEET, comment
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 4
 NUMERIC = ("numpy", "scipy", "pandas")
 OWN_ENGLISH = marked(
-    "In English are words that come with the data and with the fits: their notes, R code, the words of claims and of "
-    "checks of printed numbers, some of what methods and figures say, and methods that nobody translated."
+    "In English are words that come with the data and with the fits: some of their notes, R code, the words of claims "
+    "and of checks of printed numbers, some of what methods and figures say, and methods that nobody translated."
 )
 # Lines that stand once above all models of one sheet.
 ONCE = ("library(", f"{SHEET} <- ", f"names({SHEET})")
@@ -190,7 +191,7 @@ def _notes(fits: Iterable[Fitted]) -> str:
     found: dict[str, list[str]] = {}
     for fitted in fits:
         for note in fitted.fit.notes:
-            found.setdefault(note.message, []).append(fitted.spec.label)
+            found.setdefault(remark(note.message), []).append(fitted.spec.label)
     if not found:
         return tr("No fit had anything to remark: no row was dropped, no estimate truncated, every search converged.")
     return escape("\n".join(f"- {message} *({'; '.join(labels)})*" for message, labels in found.items()))

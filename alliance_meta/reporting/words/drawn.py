@@ -197,6 +197,14 @@ METHODS: Final = marked(
         "no study is flagged as influential: this is the headline",
         "needs at least {n} effects that are not affirmative",
         "needs at least {n} effects, not {k}",
+        "the mean reaches 0 at no ratio (no ratio is large enough); its interval reaches 0 at no ratio (no ratio is "
+        "large enough)",
+        "the mean reaches 0 where affirmative results are seen {times} times as often; its interval reaches 0 where "
+        "affirmative results are seen {often} times as often",
+        "the mean reaches 0 at no ratio (no ratio is large enough); its interval reaches 0 where affirmative results "
+        "are seen {often} times as often",
+        "its posterior is drawn at random, which takes a minute: give seed=1 or any whole number",
+        "the sheet has no reliabilities ({names})",
     )
 )
 TEXTS = ("title", "axis_label", "x_label", "estimate_header", "label_header", "weight_header", "value_label")

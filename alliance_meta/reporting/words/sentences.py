@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from string import Formatter
 from typing import Final
@@ -81,16 +81,20 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def in_language(text: str) -> str:
-    """Return the methods of a fit in the language that is spoken now; as they are where any sentence is not known."""
+def in_language(text: str, known: Sequence[str] = SENTENCES, part: Callable[[str], str] | None = None) -> str:
+    """Return sentences in the language that is spoken now; as they are where any of them is not `known`.
+
+    By default they are the methods of a fit. What stands in braces goes through `part`, by default `phrase`.
+    """
     if is_english():
         return text
+    said = part or phrase
     found, at = [], 0
     while at < len(text):
-        for sentence in SENTENCES:
+        for sentence in known:
             match = re.compile(_pattern(sentence).pattern + r"(?:\s+|$)").match(text, at)
             if match:
-                found.append(tr(sentence, **{name: phrase(part) for name, part in match.groupdict().items()}))
+                found.append(tr(sentence, **{name: said(one) for name, one in match.groupdict().items()}))
                 at = match.end()
                 break
         else:

@@ -1,0 +1,98 @@
+"""The notes of fits and panels in another language, where all their sentences are in the catalogue."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from alliance_meta.reporting.words import is_english, marked, tr
+from alliance_meta.reporting.words.drawn import METHODS
+from alliance_meta.reporting.words.sentences import PHRASES, SENTENCES, in_language, phrase
+from alliance_meta.sensitivity.batteries.scenarios import KINDS
+
+REMARKS: Final = marked(
+    (
+        "The correlation of sampling errors was assumed, not estimated: rho = {rho} within {cluster}.",
+        "Vary it and compare.",
+        "{name} is estimated at the edge of its range: the data show no variation there that the rest of the model "
+        "does not explain.",
+        "No column of the sheet tells all effects apart of {study}: letters do, in the order given.",
+        "The effects come from {n} studies; those of one study resemble each other.",
+        "{effects} effects from {studies} studies were taken as independent: standard errors, tests and intervals are"
+        " too sure of themselves where effects of one study resemble each other.",
+        "Fit che, MultilevelModel, or another model with random='study_id/es_id'; or make one effect of each study "
+        "with aggregate or select_effects.",
+        "Make one effect of each study with aggregate or select_effects.",
+        "Uncorrected {name} = {value}; corrected it lies between {low} ({first}) and {high} ({second}), and {n} of "
+        "{k} intervals leave out 0.",
+        "Each row is right only where what it assumes is; their spread is how far the answer rests on such "
+        "assumptions, and none of them is a verdict.",
+        "Some of these methods rest on few effects (below 10, or below 4 in an interval of p-values): their numbers "
+        "hang on single studies.",
+        "Call them one by one to see which.",
+        "Each effect is modelled by its own distribution; standard errors and intervals rest on the differences "
+        "between {n} clusters, however effects hang together within them.",
+        "Less significant results are estimated to be seen more often than significant ones in some interval.",
+        "No column 'focal' tells what papers set out to test: every effect is taken as selected by its own p-value.",
+        "Small studies have the smaller effects, so smaller effects were taken as the favoured ones.",
+        "Without any selection the asymmetry may be chance, so the mean is that without selection.",
+        "took {effects} effects from {studies} studies as independent: what one study says several times counts "
+        "several times.",
+        "{who} took {effects} effects from {studies} studies as independent: what one study says several times counts"
+        " several times.",
+        "takes results as independent: it used one effect of each study, the first listed, as no column focal says "
+        "which was the point of its paper; {n} of {k}.",
+        "{who} takes results as independent: it used one effect of each study, the first listed, as no column focal "
+        "says which was the point of its paper; {n} of {k}.",
+        "With a probability of {p} the mean lies beyond the line of significance of every study: these effects hardly"
+        " tell a large mean from a larger one, so that there is no limit there.",
+        "Differs within some clusters (how many in brackets), and is missing there or, if text, 'mixed': {names}.",
+        "The sample size differs within {clusters}; the mean of each cluster stands there.",
+        "An effect may go along with its standard error although nothing is missing: these standard errors do not "
+        "follow from the sample size alone (those of raw, partial, converted, corrected and averaged correlations do "
+        "not); ask with predictor='sqrtninv' as well.",
+        "The p-value is the normal approximation: ties among them.",
+        "Power was worked out at the pooled effect.",
+        "If that is itself inflated by bias, so is the expected number, and the test finds too little.",
+        "A fail-safe number does not estimate how many studies are missing.",
+        "It takes those to average exactly 0, while selection leaves out results below 0 as well, so that far fewer "
+        "would do.",
+        "p-curve measures neither bias nor the mean effect: a curve skewed to the right says only that not every "
+        "significant result is a false positive.",
+        "Its tests can point the wrong way (Morey & Davis-Stober 2025, doi:10.1080/01621459.2025.2544397), and its "
+        "average power comes out too high where effects differ.",
+        "z-curve gives no mean effect.",
+        "An expected discovery rate below the observed one suggests that results were selected; it is known to no "
+        "more than its interval, which is wide.",
+        "Each study counts once, its effects in equal parts.",
+        "{kind}: between {low} ({first}) and {high} ({second}), and {n} of {k} intervals leave out 0.",
+        "{kind}: {label}, {name} = {value} [{ends}].",
+        "{label}, {name} = {value} [{ends}].",
+        "A row is right only where its choice is; none of them is a verdict.",
+        "The {level} interval leaves out 0.",
+        "The {level} interval holds 0.",
+        "No study can be left out.",
+        "Without any one of {n} of {studies} studies it would hold 0: {names}.",
+        "Without any one of {n} of {studies} studies it would leave out 0: {names}.",
+        "No single study turns that: without {study}, the nearest to it, it would be {interval}.",
+        "About {n} further studies of one effect each, which average 0, would make it hold 0.",
+        "About {n} further studies of one effect each, which average 0, would make it leave out 0.",
+        "Null studies: more than {n} are needed, {times} times as many as there are studies.",
+        "{source}: possible mistakes: {which}; `{command}` lists them",
+    )
+)
+
+
+def remark(text: str) -> str:
+    """Return a note in the language that is spoken now; as it is where any sentence is not known."""
+    if is_english():
+        return text
+    # Panels name the methods that said a note before it.
+    methods, colon, rest = text.partition(": ")
+    said = in_language(rest, (*REMARKS, *SENTENCES), _part) if colon else rest
+    if said != rest:
+        return f"{'; '.join(map(_part, methods.split('; ')))}: {said}"
+    return in_language(text, (*REMARKS, *SENTENCES), _part)
+
+
+def _part(text: str) -> str:
+    return tr(text) if text in KINDS.values() else phrase(text, (*PHRASES, *METHODS))
