@@ -26,7 +26,7 @@ from alliance_meta.reporting.text import abstract, appendix, prose
 from alliance_meta.reporting.text.references import REFERENCES
 from alliance_meta.reporting.words import marked, speaking, tr
 from alliance_meta.reporting.words.drawn import drawn
-from alliance_meta.reporting.words.remarks import remark
+from alliance_meta.reporting.words.remarks import described, remark
 from alliance_meta.reporting.writing import FORMATS, Quantity
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def _figure(kind: str, frame: pd.DataFrame, caption: str) -> dict[str, Any]:
     from alliance_meta.plots import frame_to_dict
 
     frame = drawn(frame)
+    frame.attrs["description"] = described(frame.attrs["description"])
     return {
         "kind": kind,
         "caption": caption,

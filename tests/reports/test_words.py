@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
@@ -13,7 +14,9 @@ from zipfile import ZipFile
 
 import pytest
 
+import alliance_meta as am
 import alliance_meta.reporting
+from alliance_meta.errors import AllianceMetaWarning
 from alliance_meta.reporting import build_report, words
 from alliance_meta.reporting.declaration import read_declaration
 from alliance_meta.reporting.document import make_document
@@ -22,6 +25,7 @@ from alliance_meta.reporting.spec import Concern, Judgement, Suspicion
 from alliance_meta.reporting.starter import BY, HEAD, PROSE, REST
 from alliance_meta.reporting.text.standards import ITEMS, MARS
 from alliance_meta.reporting.words import read_catalogue, speaking, tr
+from alliance_meta.reporting.words.remarks import remark
 from alliance_meta.reporting.words.sentences import in_language
 from alliance_meta.sensitivity.batteries.scenarios import KINDS
 from alliance_meta.tables.pdf import WORDS
@@ -182,6 +186,20 @@ def test_methods_with_a_sentence_that_is_unknown_stay_as_they_are() -> None:
     assert in_language(known) == known
 
 
+def test_a_note_is_said_with_the_methods_that_it_is_of_and_one_that_is_unknown_stays() -> None:
+    known = "Trim and fill; p-uniform*: Vary it and compare."
+    unknown = "Trim and fill: Something else. Vary it and compare."
+    with speaking("de"):
+        assert remark(known) == "Trim-and-fill; p-uniform*: Andere Werte zum Vergleich rechnen."
+        assert remark(unknown) == unknown
+        low = "Other models: between 0.1 (Uncorrected) and 0.2 (Trim and fill), and 1 of 2 intervals leave out 0."
+        assert remark(low) == (
+            "Andere Modelle: zwischen 0.1 (Unkorrigiert) und 0.2 (Trim-and-fill), und 1 von 2 Intervallen schließen 0 "
+            "aus."
+        )
+    assert remark(known) == known
+
+
 def test_what_is_put_into_words_is_no_pattern() -> None:
     with speaking("de"):
         assert tr("{name}, CI", name="{0.__class__}") == "{0.__class__}, KI"
@@ -217,6 +235,31 @@ def test_figures_and_methods_are_german_and_their_numbers_the_same(tmp_path: Pat
         assert numbers(frames["de"][name]) == numbers(english)
     for name in ("methods", "other"):
         assert numbers(made["de"]["tables"][name]["rows"]) == numbers(made["en"]["tables"][name]["rows"])
+    for name, own in made["en"]["figures"].items():
+        assert_said_anew(own["description"], made["de"]["figures"][name]["description"])
+
+
+@pytest.mark.parametrize("name", ["molloy2014", "relationship_dependent_effects"])
+def test_what_panels_of_usual_data_remark_is_german(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AllianceMetaWarning)
+        effects = am.escalc(am.load_dataset(name))
+        fit = am.RandomEffectsModel(effects).fit() if name == "molloy2014" else am.che(effects)
+        panel = am.bias.panel(fit)
+        battery = am.sensitivity.battery(effects, scenarios=["che", "lowest", "without_outliers", "bias_hc"])
+    said = [panel.spread(), battery.spread(), battery.fragile_text()]
+    said += [note.message for one in (fit, panel, battery) for note in one.notes]
+    assert len(said) > 10
+    with speaking("de"):
+        for text in said:
+            assert_said_anew(text, remark(text))
+
+
+def assert_said_anew(english: str, other: str) -> None:
+    """Assert that a text has German words and the same numbers, in any order."""
+    assert not re.search(r"(?<!-)\b(?:the|of|with|were|and)\b", other), other
+    figures = re.compile(r"\d+(?:\.\d+)?")
+    assert sorted(figures.findall(english)) == sorted(figures.findall(other))
 
 
 def numbers(value: Any) -> list[float]:

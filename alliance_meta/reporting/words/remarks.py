@@ -1,7 +1,8 @@
-"""The notes of fits and panels in another language, where all their sentences are in the catalogue."""
+"""Notes of fits and panels, and text alternatives of figures, in another language: where all sentences are known."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from alliance_meta.reporting.words import is_english, marked, tr
@@ -65,8 +66,8 @@ REMARKS: Final = marked(
         "more than its interval, which is wide.",
         "Each study counts once, its effects in equal parts.",
         "{kind}: between {low} ({first}) and {high} ({second}), and {n} of {k} intervals leave out 0.",
-        "{kind}: {label}, {name} = {value} [{ends}].",
-        "{label}, {name} = {value} [{ends}].",
+        "{kind}: {label}, r = {value} [{ends}].",
+        "{label}, r = {value} [{ends}].",
         "A row is right only where its choice is; none of them is a verdict.",
         "The {level} interval leaves out 0.",
         "The {level} interval holds 0.",
@@ -78,8 +79,73 @@ REMARKS: Final = marked(
         "About {n} further studies of one effect each, which average 0, would make it leave out 0.",
         "Null studies: more than {n} are needed, {times} times as many as there are studies.",
         "{source}: possible mistakes: {which}; `{command}` lists them",
+        "Small studies have the larger effects, so larger effects were taken as the favoured ones.",
+        "1 effect of one study had 80% power to find the mean: this is UWLS of all {n} effects.",
+        "{m} effects of one study had 80% power to find the mean: this is UWLS of all {n} effects.",
+        "No effect has 80% power to find the mean: this is UWLS of all {n} effects.",
+        "tau2 ({method}) was set to 0: the effects vary no more than their sampling errors explain.",
+        "Fewer than 4 degrees of freedom: {which}.",
+        "Do not trust these p-values and intervals (Tipton 2015, doi:10.1037/met0000011).",
+        "Fewer than 4 degrees of freedom for {names} ({n} clusters): do not trust p-values and intervals (Tipton "
+        "2015, doi:10.1037/met0000011).",
+        "The worst case's interval rests on {df} degrees of freedom; below 4 do not trust it.",
+        "One significant result on the other side left out.",
+        "{n} significant results on the other side left out.",
+        "The correlation with selection runs to its bound; the standard error takes it as certain.",
+        "The estimate of tau2 ({method}) lies below its {level} Q-profile interval: the two answer to different "
+        "equations.",
+        "The estimate of tau2 ({method}) lies above its {level} Q-profile interval: the two answer to different "
+        "equations.",
+        "Report both; with method='PM' they go together.",
+        "{name}: only the rows where {rule} may be pooled together.",
+        "Standard errors from {n} clusters tend to be too small; vcov='bootstrap' has better intervals.",
+        "A single effect leaves nothing to estimate tau2 from: fitted as equal effects with Wald inference.",
+        "{name} has {n} groups: its variance rests on very few and can be far off.",
+        "{m} of {n} rows left out because r or n is missing: {names}.",
+        "1 of {n} rows left out because r or n is missing: {names}.",
+        "k = {k}: tau2, I2 and the prediction interval rest on very few effects and can be far off.",
     )
 )
+
+DESCRIBED: Final = marked(
+    (
+        "Forest plot of {n} studies with confidence intervals at {level}.",
+        "Forest plot of {n} study with confidence intervals at {level}.",
+        "Forest plot of {n} effects with confidence intervals at {level}.",
+        "Forest plot of {n} effects in {studies} studies with intervals at {level}.",
+        "Pooled r = {r} ({model}).",
+        "{level} prediction interval {interval}.",
+        "Fitted values of the model {formula} ({model}) are drawn as diamonds.",
+        "Caterpillar plot of {n} effects, sorted, from {low} to {high}.",
+        "Funnel plot of {n} effects against their standard errors, {low} to {high}.",
+        "1 of {k} points lies outside the dotted limits, which ignore that true effects differ.",
+        "{n} of {k} points lie outside the dotted limits, which ignore that true effects differ.",
+        "Two-sided p-values: {first} below {a}, {second} below {b}, {third} below {c}.",
+        "Mean effect of {n} effects by moderator: {rows}.",
+        "Mean effect of {n} effects by each analysis: {rows}.",
+        "Mean effect of {n} effects by each method: {rows}.",
+        "Mean effect with {level} confidence intervals: {rows}.",
+        "Mean effect with {level} confidence interval.",
+        "Means with {level} confidence intervals: {rows}.",
+        "Bubble plot of {n} effects against {name}.",
+        "The fitted mean goes from {first} at {low} to {last} at {high}.",
+        "Mean effect without each of {n}: all effects {whole}; lowest {low} without {first}; highest {high} without"
+        " {last}.",
+        "Restricted log-likelihood over the between-study variance τ².",
+        "τ² = {value}, {level} profile-likelihood interval {interval} ({model}).",
+        "{n} effects with means and {level} confidence intervals: {rows}.",
+        "{n} effects with the power of their studies.",
+        "Median power {power} for a true r = {r}; half of the studies reach 33% for r = {third}, 66% for r = {two}.",
+        "Significant: {observed} observed, {expected} expected; R-index {index}.",
+        "Where the true effect taken is too large, so is the power.",
+        "Risk of bias of {n} studies in {domains} domains.",
+        "SYNTHETIC DATA, made up for teaching.",
+        # Last: others begin like it.
+        "Mean effect {effect}.",
+    )
+)
+# A name of a method with its estimate, one of several after each other.
+_NAMED = re.compile(r"(.+?)( [−-]?\d*\.\d+ \[.*)")
 
 
 def remark(text: str) -> str:
@@ -88,11 +154,24 @@ def remark(text: str) -> str:
         return text
     # Panels name the methods that said a note before it.
     methods, colon, rest = text.partition(": ")
-    said = in_language(rest, (*REMARKS, *SENTENCES), _part) if colon else rest
+    said = in_language(rest, (*REMARKS, *SENTENCES), _part) if colon and ". " not in methods else rest
     if said != rest:
         return f"{'; '.join(map(_part, methods.split('; ')))}: {said}"
     return in_language(text, (*REMARKS, *SENTENCES), _part)
 
 
+def described(text: str) -> str:
+    """Return the text alternative of a figure in the language that is spoken now; as it is where it is not known."""
+    return in_language(text, (*DESCRIBED, *REMARKS), _part)
+
+
 def _part(text: str) -> str:
-    return tr(text) if text in KINDS.values() else phrase(text, (*PHRASES, *METHODS))
+    if text in KINDS.values():
+        return tr(text)
+    rows = text.split("; ")
+    return "; ".join(map(_row, rows)) if len(rows) > 1 else phrase(text, (*PHRASES, *METHODS))
+
+
+def _row(text: str) -> str:
+    found = _NAMED.fullmatch(text)
+    return f"{phrase(found[1], METHODS)}{found[2]}" if found else text

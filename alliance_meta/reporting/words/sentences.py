@@ -71,8 +71,8 @@ PHRASES: Final = marked(
         "CR2: bias-reduced linearisation",
     )
 )
-# A stop inside a part is one of a number or a name: no blank follows it.
-_PART = r"(?:[^.]|\.(?=\S))+?"
+# A stop inside a part is one of a number or a name: no blank follows it, but for n.s. and et al.
+_PART = r"(?:n\.s\.|et al\.|[^.]|\.(?=\S))+?"
 
 
 @cache
