@@ -205,14 +205,18 @@ class EffectSizes:
     @property
     def counted(self) -> str:
         """How many effects there are, and from how many studies where these are fewer."""
+        return f"k = {self._effects_and_studies}"
+
+    @property
+    def _effects_and_studies(self) -> str:
         studies = "" if self.n_studies == self.k else f" from {plural(self.n_studies, 'study', 'studies')}"
-        return f"k = {plural(self.k, 'effect')}{studies}"
+        return f"{plural(self.k, 'effect')}{studies}"
 
     @property
     def heading(self) -> str:
         """Origin and scale, and where several effects come from one study also studies and people."""
         people = "" if self.people is None else f", {spaced(self.people)} people"
-        counts = "" if self.n_studies == self.k else f"; {self.counted.removeprefix('k = ')}{people}"
+        counts = "" if self.n_studies == self.k else f"; {self._effects_and_studies}{people}"
         return f"{self.provenance.source}: {self.scale_label} ({self.measure}){counts}"
 
     @property

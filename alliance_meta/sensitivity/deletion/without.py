@@ -75,9 +75,9 @@ def read_units(effects: EffectSizes, by: Any) -> Units:
         name = "study" if groups.name == "study_id" else groups.name
         units = Units(name, tuple(groups.labels[i] for i in order), rank[groups.codes])
     if units.J < 2:
+        size = "" if units.name == "effect" else f" with {plural(effects.k, 'effect')}"
         raise InputError(
-            f"by={units.name!r}: there is one {units.name} ({units.labels[0]}) with "
-            f"{plural(effects.k, 'effect')}; nothing is left without it"
+            f"by={units.name!r}: there is one {units.name} ({units.labels[0]}){size}; nothing is left without it"
         )
     return units
 
