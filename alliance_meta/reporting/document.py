@@ -61,6 +61,7 @@ def _figure(kind: str, frame: pd.DataFrame, caption: str) -> dict[str, Any]:
 
     frame = drawn(frame)
     frame.attrs["description"] = described(frame.attrs["description"])
+    frame.attrs["bottom"] = [remark(line) for line in frame.attrs["bottom"]]
     return {
         "kind": kind,
         "caption": caption,
