@@ -96,6 +96,9 @@ def _prepare(document: WordDocument, view: Mapping[str, Any]) -> None:
         style.base_style = styles["Normal"]
         _font(style, font, size)
         style.paragraph_format.space_after = Pt(0 if name == "Code" else 2)
+    # As much above as below, so that the first row stands clear of the rule over it.
+    rows = styles["Table Text"].paragraph_format
+    rows.space_before = rows.space_after = Pt(1)
     styles["Normal"].paragraph_format.space_after = Pt(6)
     styles["Caption"].paragraph_format.space_before = Pt(10)
     properties = document.core_properties
