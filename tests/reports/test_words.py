@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,6 +199,19 @@ def test_a_note_is_said_with_the_methods_that_it_is_of_and_one_that_is_unknown_s
             "aus."
         )
     assert remark(known) == known
+
+
+def test_names_as_long_as_a_sheet_allows_are_read_once() -> None:
+    hostile = [
+        ", r = 0.2 [" * 20_000,
+        "(and " * 20_000,
+        "of " * 20_000 + "5 rows left out because r or n is missing: a.",
+    ]
+    started = time.monotonic()
+    with speaking("de"):
+        assert [remark(text) for text in hostile[:2]] == hostile[:2]
+        remark(hostile[2])
+    assert time.monotonic() - started < 2.0
 
 
 def test_what_is_put_into_words_is_no_pattern() -> None:

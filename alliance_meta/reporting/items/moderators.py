@@ -10,6 +10,7 @@ from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
 from alliance_meta.reporting.words import tr
 from alliance_meta.reporting.words.remarks import remark
+from alliance_meta.reporting.words.sentences import phrase
 from alliance_meta.reporting.writing import Quantity, quantity
 from alliance_meta.results.fit import records_of
 from alliance_meta.tables.format import format_df, format_number
@@ -63,8 +64,8 @@ def moderators_figure(item: Item, fitted: Fitted) -> pd.DataFrame:
 def _said(found: ModeratorTable) -> Iterator[str]:
     yield tr(
         "Model: {model}. Controlled for the other moderators: {controlled}.",
-        model=found.model_label,
-        controlled=found.controlled,
+        model=phrase(found.model_label),
+        controlled=phrase(found.controlled),
     )
     for row in _records(found.tests):
         name = row["moderator"]

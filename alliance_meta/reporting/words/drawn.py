@@ -237,4 +237,4 @@ def drawn(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _words(text: Any) -> Any:
-    return phrase(text, (*DRAWN, *METHODS)) if isinstance(text, str) and text else text
+    return phrase(text, (*DRAWN, *METHODS), phrase) if isinstance(text, str) and text else text

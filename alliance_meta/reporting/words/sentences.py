@@ -69,16 +69,46 @@ PHRASES: Final = marked(
         "{n} clusters",
         "{low} to {high}",
         "CR2: bias-reduced linearisation",
+        "correlated and hierarchical effects (rho = {rho}, REML), {type} by {cluster} with Satterthwaite df; one "
+        "tau2 for all levels of a moderator",
+        "correlated and hierarchical effects (ρ = {rho}, REML), {type} by {cluster} with Satterthwaite df; one τ² "
+        "for all levels of a moderator",
+        "{formula}, {m} of {k} effects",
     )
 )
 # A stop inside a part is one of a number or a name: no blank follows it, but for n.s. and et al.
-_PART = r"(?:n\.s\.|et al\.|[^.]|\.(?=\S))+?"
+_END = re.compile(r"(?<!n\.s)(?<!et al)\.\s+")
 
 
 @cache
-def _pattern(text: str) -> re.Pattern[str]:
-    parts = [re.escape(fixed) + (f"(?P<{name}>{_PART})" if name else "") for fixed, name, *_ in Formatter().parse(text)]
-    return re.compile("".join(parts))
+def _parsed(template: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the words around the parts of a template, one more than there are parts, and the names of these."""
+    pairs = [(words, name) for words, name, *_ in Formatter().parse(template)]
+    names = tuple(name for _, name in pairs if name)
+    return (*(words for words, _ in pairs), "")[: len(names) + 1], names
+
+
+def fields(template: str, text: str) -> dict[str, str] | None:
+    """Return the parts of a text that a template fits, each as short as can be; None where it does not fit.
+
+    Words are looked for one after the other, in time that grows with the text alone.
+
+    >>> fields("{n} of {k} rows", "2 of 5 rows"), fields("{n} of {k} rows", "2 rows")
+    ({'n': '2', 'k': '5'}, None)
+    """
+    words, names = _parsed(template)
+    if not (text.startswith(words[0]) and text.endswith(words[-1])):
+        return None
+    if not names:
+        return {} if text == template else None
+    at, stop, found = len(words[0]), len(text) - len(words[-1]), dict[str, str]()
+    for name, after in zip(names, words[1:], strict=True):
+        end = stop if name == names[-1] else text.find(after, at + 1, stop)
+        if end <= at or _END.search(text, at, end):
+            return None
+        found[name] = text[at:end]
+        at = end + len(after)
+    return found
 
 
 def in_language(text: str, known: Sequence[str] = SENTENCES, part: Callable[[str], str] | None = None) -> str:
@@ -88,26 +118,25 @@ def in_language(text: str, known: Sequence[str] = SENTENCES, part: Callable[[str
     """
     if is_english():
         return text
-    said = part or phrase
-    found, at = [], 0
-    while at < len(text):
-        for sentence in known:
-            match = re.compile(_pattern(sentence).pattern + r"(?:\s+|$)").match(text, at)
-            if match:
-                found.append(tr(sentence, **{name: said(one) for name, one in match.groupdict().items()}))
-                at = match.end()
-                break
-        else:
+    said, found, at = part or phrase, [], 0
+    for end in [*(match.end() for match in _END.finditer(text)), len(text)]:
+        one, at = text[at:end].rstrip(), end
+        fits = ((sentence, parts) for sentence in known if (parts := fields(sentence, one)) is not None)
+        if (fit := next(fits, None)) is None:
             return text
+        found.append(tr(fit[0], **{name: said(value) for name, value in fit[1].items()}))
     return " ".join(found)
 
 
-def phrase(text: str, known: Sequence[str] = PHRASES) -> str:
-    """Return a phrase in the language that is spoken now; as it is where it fits none of the templates."""
+def phrase(text: str, known: Sequence[str] = PHRASES, part: Callable[[str], str] = str) -> str:
+    """Return a phrase in the language that is spoken now; as it is where it fits none of the templates.
+
+    What stands in braces goes through `part`, by default as it is.
+    """
     if is_english():
         return text
     for one in known:
-        match = _pattern(one).fullmatch(text)
-        if match:
-            return tr(one, **match.groupdict())
+        parts = fields(one, text)
+        if parts is not None:
+            return tr(one, **{name: part(value) for name, value in parts.items()})
     return text
