@@ -198,6 +198,12 @@ def test_a_note_is_said_with_the_methods_that_it_is_of_and_one_that_is_unknown_s
             "Andere Modelle: zwischen 0.1 (Unkorrigiert) und 0.2 (Trim-and-fill), und 1 von 2 Intervallen schließen 0 "
             "aus."
         )
+        left = "Not given: Published only; Without imputed n.s.: the sheet has no column x. CHE, rho = 0.6: {}."
+        assert remark(left.format("rho = 0.6 is the headline's")) == (
+            "Ohne Ergebnis: Nur Veröffentlichtes; Ohne ersetzte n. s.: die Tabelle hat keine Spalte x. CHE, rho = 0.6: "
+            "rho = 0.6 ist das der Hauptanalyse."
+        )
+        assert remark(left.format("something else")) == left.format("something else")
     assert remark(known) == known
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from alliance_meta.reporting.words import is_english, marked, tr
-from alliance_meta.reporting.words.drawn import METHODS
+from alliance_meta.reporting.words.drawn import METHODS, of_method
 from alliance_meta.reporting.words.sentences import PHRASES, SENTENCES, in_language, phrase
 from alliance_meta.sensitivity.batteries.scenarios import KINDS
 
@@ -144,6 +144,7 @@ DESCRIBED: Final = marked(
         "Mean effect {effect}.",
     )
 )
+NOT_GIVEN = "Not given: "
 # A name of a method with its estimate, one of several after each other.
 _NAMED = re.compile(r"(.+?)( [−-]?\d*\.\d+ \[.*)")
 
@@ -152,12 +153,23 @@ def remark(text: str) -> str:
     """Return a note in the language that is spoken now; as it is where any sentence is not known."""
     if is_english():
         return text
+    if text.startswith(NOT_GIVEN):
+        return _reasons(text)
     # Panels name the methods that said a note before it.
     methods, colon, rest = text.partition(": ")
     said = in_language(rest, (*REMARKS, *SENTENCES), _part) if colon and ". " not in methods else rest
     if said != rest:
         return f"{'; '.join(map(_part, methods.split('; ')))}: {said}"
     return in_language(text, (*REMARKS, *SENTENCES), _part)
+
+
+def _reasons(text: str) -> str:
+    rows = [row.partition(": ") for row in text.removeprefix(NOT_GIVEN).removesuffix(".").split(". ")]
+    whys = [of_method(why) for _, _, why in rows]
+    if any(why == own for why, (_, _, own) in zip(whys, rows, strict=True)):
+        return text
+    said = (f"{'; '.join(map(of_method, who.split('; ')))}: {why}" for why, (who, _, _) in zip(whys, rows, strict=True))
+    return tr("Not given: {reasons}.", reasons=". ".join(said))
 
 
 def described(text: str) -> str:
