@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -50,22 +51,26 @@ def test_every_kind_of_file_is_made(report: Report) -> None:
     assert made == {"results.json", *report.results["files"]}
 
 
-# Two that between them hold every kind of figure and table.
-WHOLE = ("alliance-claims", "relationship-bayes")
+# Two that between them hold every kind of figure and table; of dependent effects the numbers.
+WHOLE, DEPENDENT = ("alliance-claims", "relationship-bayes"), "relationship-raters"
 AGAIN = """
 import sys
 from alliance_meta.reporting import build_report
 for name in sys.argv[2:]:
-    build_report(f"{sys.argv[1]}/{name}.toml", out=name)
+    formats = ["methods"] if name == sys.argv[-1] else None
+    build_report(f"{sys.argv[1]}/{name}.toml", out=name, formats=formats)
 """
 
 
 def test_another_process_writes_the_same_bytes(reports: dict[str, Report], tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "PYTHONPATH": str(REPORTS.parent)}
-    command = [sys.executable, "-W", "error", "-c", AGAIN, str(REPORTS), *WHOLE]
+    command = [sys.executable, "-W", "error", "-c", AGAIN, str(REPORTS), *WHOLE, DEPENDENT]
     subprocess.run(command, check=True, env=environment, cwd=tmp_path)
     for name in WHOLE:
         assert contents(tmp_path / name) == contents(reports[name].folder)
+    results = json.loads((tmp_path / DEPENDENT / "results.json").read_bytes())
+    # Which files there are it says itself.
+    assert json.dumps(results | {"files": 0}) == json.dumps({**reports[DEPENDENT].results, "files": 0})
 
 
 def test_no_path_and_no_clock(report: Report) -> None:
