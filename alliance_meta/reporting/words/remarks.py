@@ -8,7 +8,6 @@ from typing import Final
 from alliance_meta.reporting.words import is_english, marked, tr
 from alliance_meta.reporting.words.drawn import METHODS, of_method
 from alliance_meta.reporting.words.sentences import PHRASES, SENTENCES, in_language, phrase
-from alliance_meta.sensitivity.batteries.scenarios import KINDS
 
 REMARKS: Final = marked(
     (
@@ -178,6 +177,9 @@ def described(text: str) -> str:
 
 
 def _part(text: str) -> str:
+    # Loads every kind of analysis, which an English report need not.
+    from alliance_meta.sensitivity.batteries.scenarios import KINDS
+
     if text in KINDS.values():
         return tr(text)
     rows = text.split("; ")
