@@ -25,8 +25,7 @@ from alliance_meta.reporting.tables import MAKERS, Table, caption, column, effec
 from alliance_meta.reporting.text import abstract, appendix, prose
 from alliance_meta.reporting.text.references import REFERENCES
 from alliance_meta.reporting.words import marked, speaking, tr
-from alliance_meta.reporting.words.drawn import drawn
-from alliance_meta.reporting.words.remarks import described, remark
+from alliance_meta.reporting.words.remarks import drawn, remark
 from alliance_meta.reporting.writing import FORMATS, Quantity
 
 if TYPE_CHECKING:
@@ -60,8 +59,6 @@ def _figure(kind: str, frame: pd.DataFrame, caption: str) -> dict[str, Any]:
     from alliance_meta.plots import frame_to_dict
 
     frame = drawn(frame)
-    frame.attrs["description"] = described(frame.attrs["description"])
-    frame.attrs["bottom"] = [remark(line) for line in frame.attrs["bottom"]]
     return {
         "kind": kind,
         "caption": caption,

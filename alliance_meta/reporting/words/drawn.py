@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from alliance_meta.reporting.words import is_english, marked
+from alliance_meta.reporting.words import marked
 from alliance_meta.reporting.words.sentences import phrase
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # A part in braces is a number or a name and stays; of several that fit the first counts.
 DRAWN: Final = marked(
@@ -209,32 +206,8 @@ METHODS: Final = marked(
         "the sheet has no reliabilities ({names})",
     )
 )
-TEXTS = ("title", "axis_label", "x_label", "estimate_header", "label_header", "weight_header", "value_label")
-# Rows whose labels are names.
-NAMED = ("study", "effect", "cluster", "heading", "level")
 
 
 def of_method(text: str) -> str:
     """Return the name of a method, or what it assumes or says, in the language that is spoken now."""
     return phrase(text, METHODS)
-
-
-def drawn(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame of a plot with its words in the language that is spoken now; numbers and names stay."""
-    if is_english():
-        return frame
-    out = frame.copy()
-    out.attrs = {**frame.attrs, **{key: _words(frame.attrs[key]) for key in TEXTS if frame.attrs.get(key)}}
-    if "key" in out.attrs:
-        out.attrs["key"] = [[mark, _words(text)] for mark, text in out.attrs["key"]]
-    if "counts" in out.attrs:
-        out.attrs["counts"] = {name: _words(head) for name, head in out.attrs["counts"].items()}
-    out.attrs["bottom"] = [_words(line) for line in out.attrs["bottom"]]
-    if "label" in out:
-        named = out["kind"].isin(NAMED)
-        out["label"] = out["label"].where(named, out["label"].map(_words, na_action="ignore"))
-    return out
-
-
-def _words(text: Any) -> Any:
-    return phrase(text, (*DRAWN, *METHODS), phrase) if isinstance(text, str) and text else text

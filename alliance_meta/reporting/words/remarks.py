@@ -1,13 +1,16 @@
-"""Notes of fits and panels, and text alternatives of figures, in another language: where all sentences are known."""
+"""Notes of fits and panels, and the words of figures, in another language: where all sentences are known."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from alliance_meta.reporting.words import is_english, marked, tr
-from alliance_meta.reporting.words.drawn import METHODS, of_method
+from alliance_meta.reporting.words.drawn import DRAWN, METHODS, of_method
 from alliance_meta.reporting.words.sentences import PHRASES, SENTENCES, in_language, phrase
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REMARKS: Final = marked(
     (
@@ -143,6 +146,9 @@ DESCRIBED: Final = marked(
         "Mean effect {effect}.",
     )
 )
+TEXTS = ("title", "axis_label", "x_label", "estimate_header", "label_header", "weight_header", "value_label")
+# Rows whose labels are names.
+NAMED = ("study", "effect", "cluster", "heading", "level")
 NOT_GIVEN = "Not given: "
 # A name of a method with its estimate, one of several after each other.
 _NAMED = re.compile(r"(.+?)( [−-]?\d*\.\d+ \[.*)")
@@ -163,17 +169,36 @@ def remark(text: str) -> str:
 
 
 def _reasons(text: str) -> str:
-    rows = [row.partition(": ") for row in text.removeprefix(NOT_GIVEN).removesuffix(".").split(". ")]
-    whys = [of_method(why) for _, _, why in rows]
-    if any(why == own for why, (_, _, own) in zip(whys, rows, strict=True)):
-        return text
-    said = (f"{'; '.join(map(of_method, who.split('; ')))}: {why}" for why, (who, _, _) in zip(whys, rows, strict=True))
+    said = []
+    for row in text.removeprefix(NOT_GIVEN).removesuffix(".").split(". "):
+        who, _, own = row.partition(": ")
+        why = of_method(own)
+        if why == own:
+            return text
+        said.append(f"{'; '.join(map(of_method, who.split('; ')))}: {why}")
     return tr("Not given: {reasons}.", reasons=". ".join(said))
 
 
-def described(text: str) -> str:
-    """Return the text alternative of a figure in the language that is spoken now; as it is where it is not known."""
-    return in_language(text, (*DESCRIBED, *REMARKS), _part)
+def drawn(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame of a plot with its words in the language that is spoken now; numbers and names stay."""
+    if is_english():
+        return frame
+    out = frame.copy()
+    out.attrs = {**frame.attrs, **{key: _words(frame.attrs[key]) for key in TEXTS if frame.attrs.get(key)}}
+    if "key" in out.attrs:
+        out.attrs["key"] = [[mark, _words(text)] for mark, text in out.attrs["key"]]
+    if "counts" in out.attrs:
+        out.attrs["counts"] = {name: _words(head) for name, head in out.attrs["counts"].items()}
+    out.attrs["bottom"] = [remark(_words(line)) for line in out.attrs["bottom"]]
+    out.attrs["description"] = in_language(frame.attrs["description"], (*DESCRIBED, *REMARKS), _part)
+    if "label" in out:
+        named = out["kind"].isin(NAMED)
+        out["label"] = out["label"].where(named, out["label"].map(_words, na_action="ignore"))
+    return out
+
+
+def _words(text: Any) -> Any:
+    return phrase(text, (*DRAWN, *METHODS), phrase) if isinstance(text, str) and text else text
 
 
 def _part(text: str) -> str:
