@@ -85,8 +85,8 @@ def arrays(case: Case, data: Data) -> Task | None:
     """The numerical core, from arrays to arrays."""
     from alliance_meta.bayes.exact.setup import with_tau
     from alliance_meta.bayes.priors.prior import HalfNormal
-    from alliance_meta.core.bayes.deletion import delete_each
-    from alliance_meta.core.bayes.integration import TauDensity
+    from alliance_meta.core.bayes.quadrature import TauDensity
+    from alliance_meta.core.bayes.reweighted import delete_each
     from alliance_meta.core.bayes.two_level import ExactPosterior, ExactProblem, prepare, solve
 
     prior = HalfNormal(TAU_SCALE)

@@ -44,8 +44,8 @@ def selection(case: Case, data: Data) -> Task:
 
 def selection_arrays(case: Case, data: Data) -> Task:
     """The same in the numerical core."""
-    from alliance_meta.core.selection.likelihood import selection_problem
     from alliance_meta.core.selection.search import fit_selection
+    from alliance_meta.core.selection.weights import selection_problem
 
     def fit() -> tuple[float, float]:
         weights = {"family": "beta"} if case.kind == "beta" else {"steps": np.array([0.025])}
@@ -72,8 +72,7 @@ def subsets(case: Case, data: Data) -> Task:
 
 def subset_arrays(case: Case, data: Data) -> Task:
     """The same in the numerical core."""
-    from alliance_meta.core.univariate.combinations import fit_subsets
-    from alliance_meta.core.univariate.gosh import gosh
+    from alliance_meta.core.univariate.gosh import fit_subsets, gosh
 
     method = case.kind.removeprefix("gosh-")
 

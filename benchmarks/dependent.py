@@ -80,7 +80,7 @@ def arrays(case: Case, data: Data) -> Task | None:
     """The numerical core, from arrays to arrays."""
     from alliance_meta.core.resampling import Refits, in_blocks, stream
     from alliance_meta.core.robust.rve import fit_rve
-    from alliance_meta.core.robust.wild import draw, impose, statistics
+    from alliance_meta.core.robust.sandwich import draw, impose, statistics
 
     y, v, X = data.y, data.v, data.X
     assert data.study is not None
@@ -95,7 +95,7 @@ def arrays(case: Case, data: Data) -> Task | None:
         return _robust(point, data)[1:]
 
     def che() -> Answer:
-        from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+        from alliance_meta.core.dependent import SamplingCovariance
 
         labels = tuple(map(str, range(case.studies)))
         V = SamplingCovariance(v, data.study, labels, None, "", rho=RHO)
@@ -119,10 +119,9 @@ def arrays(case: Case, data: Data) -> Task | None:
         return (float(point.beta[1]) ** 2 / float(regression.sandwich(resid, "CR2").vb[1, 1]),)
 
     def selection() -> Answer:
-        from alliance_meta.core.selection.dependent import equations
-        from alliance_meta.core.selection.likelihood import selection_problem
-        from alliance_meta.core.selection.resampled import Refitting
+        from alliance_meta.core.selection.dependent import Refitting, equations
         from alliance_meta.core.selection.search import fit_selection
+        from alliance_meta.core.selection.weights import selection_problem
 
         assert data.study is not None
         found = fit_selection(selection_problem(y, v, X, steps=np.array([0.025])))
@@ -154,8 +153,8 @@ def _fit(data: Data, blocks=None, *, known: bool = False):
 
 def _regression(point, data: Data, blocks=None):
     """Return the regression of a three-level model in its clusters, and the residuals."""
-    from alliance_meta.core.robust.clusters import stacks
-    from alliance_meta.core.robust.wild import Regression
+    from alliance_meta.core.dependent import stacks
+    from alliance_meta.core.robust.sandwich import Regression
 
     between, within = point.theta
     working = []
@@ -167,7 +166,7 @@ def _regression(point, data: Data, blocks=None):
 
 
 def _robust(point, data: Data, blocks=None) -> Answer:
-    from alliance_meta.core.robust.satterthwaite import satterthwaite
+    from alliance_meta.core.robust.sandwich import satterthwaite
 
     regression, resid = _regression(point, data, blocks)
     sandwich = regression.sandwich(resid, "CR2")
@@ -230,8 +229,7 @@ def pimeta(case: Case, data: Data) -> Task | None:
 def expected(case: Case, data: Data, method: str) -> Answer:
     """Return the numbers that a contender must give."""
     from alliance_meta.core.robust.rve import blocks
-    from alliance_meta.core.robust.sandwich import DiagonalWorking, sandwich
-    from alliance_meta.core.robust.satterthwaite import satterthwaite
+    from alliance_meta.core.robust.sandwich import DiagonalWorking, sandwich, satterthwaite
 
     if case.kind == "impute":
         s = np.sqrt(data.v)

@@ -6,8 +6,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.correlations.conversions import _tail
-from alliance_meta.core.correlations.meaning import LOGISTIC
+from alliance_meta.core.correlations.conversions import LOGISTIC, _tail
 
 
 def r_to_t(r: Array, df: Array) -> Array:

@@ -14,8 +14,13 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.hypotheses import Hypothesis, read_hypothesis
-from alliance_meta.core.bayes.integration import NormalMixture, PiecewiseDensity, shortest_interval
-from alliance_meta.core.bayes.trapezoid import HalfLine, SincDensity
+from alliance_meta.core.bayes.quadrature import (
+    HalfLine,
+    NormalMixture,
+    PiecewiseDensity,
+    SincDensity,
+    shortest_interval,
+)
 from alliance_meta.core.bayes.two_level import ExactPosterior, log_posterior
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, check_level, check_option

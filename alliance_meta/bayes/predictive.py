@@ -14,10 +14,10 @@ from alliance_meta.bayes.exact.setup import coordinates
 from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.predict import Replications, replicate_draws
 from alliance_meta.bayes.sampled.results import SampledPosterior
-from alliance_meta.core.bayes.integration import NormalMixture, mixture
 from alliance_meta.core.bayes.predictive import Errors, check_statistics, replicate
-from alliance_meta.core.robust.clusters import stacks
-from alliance_meta.core.three_level.posterior import MultilevelPosterior
+from alliance_meta.core.bayes.quadrature import NormalMixture, mixture
+from alliance_meta.core.bayes.three_level import MultilevelPosterior
+from alliance_meta.core.dependent import stacks
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes

@@ -14,7 +14,7 @@ from alliance_meta.bayes.exact.evidence import _prior_of, log_bf01_of_point
 from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.marginals import TauMarginal, column
 from alliance_meta.bayes.priors.prior import Normal
-from alliance_meta.core.bayes.deletion import Prefix, prefixes
+from alliance_meta.core.bayes.reweighted import Prefix, prefixes
 from alliance_meta.core.bayes.two_level import ExactPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, did_you_mean

@@ -13,7 +13,7 @@ import pandas as pd
 from alliance_meta.bias.favoured import Side, check_finite, few_effects, side_of, sign_of
 from alliance_meta.bias.given import given
 from alliance_meta.bias.small_study.refitting import model_of, one_per_study
-from alliance_meta.core.bias import bound as core
+from alliance_meta.core.bias import worst_case as core
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.models.recipes import DEFAULT_RHO

@@ -10,7 +10,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bias.favoured import as_independent, check_alpha, check_finite, few_effects
 from alliance_meta.bias.given import OfStudies, given
-from alliance_meta.core.bias import excess as core
+from alliance_meta.core.bias import significance as core
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes
 from alliance_meta.results.random_effects import RandomEffectsResults

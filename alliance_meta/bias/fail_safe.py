@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta.bias.favoured import as_independent, check_alpha, check_finite
 from alliance_meta.bias.given import Given, OfStudies, given
-from alliance_meta.core.bias import fail_safe as core
+from alliance_meta.core.bias import significance as core
 from alliance_meta.core.bias.worst_case import naive_tau2
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.results.random_effects import RandomEffectsResults

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.effects.contract.schema import FALSE, TRUE
 from alliance_meta.effects.dependent.aggregate import aggregate
 from alliance_meta.effects.dependent.groups import grouping

@@ -13,10 +13,10 @@ from scipy import special
 from alliance_meta._typing import Mask
 from alliance_meta.bias.given import Adjusted, given
 from alliance_meta.core.correlations.pearson import r_to_z, var_z
+from alliance_meta.core.dependent import IntArray, codes
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.core.pooling import pool
 from alliance_meta.core.resampling import Recipe, refit
-from alliance_meta.core.robust.clusters import IntArray, codes
 from alliance_meta.core.univariate.unreported import Bounded, Estimated, clustered_variance, draw, fit
 from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.effects.converting.rules import RULES

@@ -9,7 +9,7 @@ import numpy as np
 
 from alliance_meta.bias.favoured import Side, as_independent, check_alpha, few_effects, side_of, sign_of
 from alliance_meta.bias.given import Adjusted, Given, given
-from alliance_meta.core.bias import truncated as core
+from alliance_meta.core.bias import significance as core
 from alliance_meta.core.bias.worst_case import affirmative
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.notes import NotApplicable, Note, merge_notes

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.errors import InputError
 
 Alternative = Literal["greater", "less", "two.sided"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from alliance_meta._lazy import lazy
 
 if TYPE_CHECKING:
-    from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance as SamplingCovariance
+    from alliance_meta.core.dependent import SamplingCovariance as SamplingCovariance
     from alliance_meta.effects.card import DataCard as DataCard
     from alliance_meta.effects.coders import CoderAgreement as CoderAgreement
     from alliance_meta.effects.coders import coder_agreement as coder_agreement

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.robust.clusters import IntArray, codes
+from alliance_meta.core.dependent import IntArray, codes
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.columns import YEAR_PRINTED, canonical_name, rank_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from alliance_meta.core.robust.clusters import IntArray, codes
+from alliance_meta.core.dependent import IntArray, codes
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.columns import column_letter, without_codes
 from alliance_meta.effects.studies import (

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 import numpy as np
 
 from alliance_meta.core.correlations.artifacts import spearman_brown
-from alliance_meta.core.correlations.conversions import d_to_r
-from alliance_meta.core.correlations.meaning import d_to_odds_ratio
+from alliance_meta.core.correlations.conversions import d_to_odds_ratio, d_to_r
 from alliance_meta.tables.format import brief, fixed, thousands
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.correlations import meaning as core
+from alliance_meta.core.correlations import conversions as core
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result

@@ -13,9 +13,8 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.dependent.aggregation import gls_of, mean_of
-from alliance_meta.core.robust.clusters import codes as codes_of
-from alliance_meta.core.robust.clusters import nested
+from alliance_meta.core.dependent import codes as codes_of
+from alliance_meta.core.dependent import gls_of, mean_of, nested
 from alliance_meta.core.univariate.fit import estimate_tau2
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.effects.sheet.coded import CodedTable

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.correlations.fit import CorrelationFit, fit_correlations
-from alliance_meta.core.correlations.likelihood import correlations
+from alliance_meta.core.correlations.likelihood import CorrelationFit, correlations, fit_correlations
 from alliance_meta.core.univariate.fit import estimate_tau2, fixed_tau2
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.design import design_of

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent import IntArray, SamplingCovariance
 from alliance_meta.core.mixed.covariance import Scaled, Term, kind_of, most_within, structure_of
 from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
 from alliance_meta.core.mixed.search import FINEST, MixedFit, maximise_mixed, observed_information
-from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.dependent.groups import ROWS, Levels, expand, factor, sides
 from alliance_meta.effects.studies import STUDY

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Mask
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.studies import DEPENDENT, listed
 from alliance_meta.effects.table import EffectSizes

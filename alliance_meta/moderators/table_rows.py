@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import AnyArray, Mask
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.distributions import statistic, two_sided_p
-from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.design import is_number, levels_of
 from alliance_meta.effects.dependent.groups import as_level
 from alliance_meta.effects.table import EffectSizes

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.correlations.fit import CorrelationFit, profile_interval, signed_root
+from alliance_meta.core.correlations.likelihood import CorrelationFit, profile_interval, signed_root
 from alliance_meta.core.distributions import chi2_sf, two_sided_p
 from alliance_meta.core.univariate.fit import Tau2Fit
 from alliance_meta.core.univariate.wls import WlsFit

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent import SamplingCovariance
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.core.mixed.predictions import predicted_effects, shared_and_own, true_effects
 from alliance_meta.core.mixed.search import MixedFit

@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent import IntArray, SamplingCovariance, pairs
 from alliance_meta.core.distributions import chi2_sf, critical_values, two_sided_p
 from alliance_meta.core.mixed.covariance import Scaled, Structure, Term, Unstructured
 from alliance_meta.core.mixed.likelihood import MixedPoint
 from alliance_meta.core.mixed.search import MixedFit, observed_information
-from alliance_meta.core.robust.clusters import IntArray, pairs
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.notes import NotApplicable, Struct
 from alliance_meta.results.coefficients import FittedCoefficients, WaldTest

@@ -17,7 +17,7 @@ from alliance_meta.effects.dependent.groups import ROWS
 from alliance_meta.errors import InputError
 
 if TYPE_CHECKING:
-    from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+    from alliance_meta.core.dependent import SamplingCovariance
     from alliance_meta.design import Design
     from alliance_meta.effects.table import EffectSizes
 

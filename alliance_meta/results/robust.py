@@ -11,12 +11,20 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.dependent import IntArray, nested, stacks
 from alliance_meta.core.distributions import critical_values
-from alliance_meta.core.robust.clusters import IntArray, nested, stacks
 from alliance_meta.core.robust.rve import RobustTests
-from alliance_meta.core.robust.sandwich import DiagonalWorking, Sandwich, WorkingCovariance, resting
-from alliance_meta.core.robust.satterthwaite import estimable, htz, satterthwaite, t_tests
-from alliance_meta.core.robust.wild import Regression
+from alliance_meta.core.robust.sandwich import (
+    DiagonalWorking,
+    Regression,
+    Sandwich,
+    WorkingCovariance,
+    estimable,
+    htz,
+    resting,
+    satterthwaite,
+    t_tests,
+)
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.errors import FewStudiesWarning, InputError

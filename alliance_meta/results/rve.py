@@ -11,8 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.robust.rve import RVEFit, Working, fit_rve
-from alliance_meta.core.robust.sandwich import DiagonalWorking
-from alliance_meta.core.robust.satterthwaite import estimable
+from alliance_meta.core.robust.sandwich import DiagonalWorking, estimable
 from alliance_meta.core.univariate.fit import Coefficients, wald_test
 from alliance_meta.design import Design
 from alliance_meta.effects.dependent.groups import Clusters

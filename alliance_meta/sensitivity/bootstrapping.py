@@ -12,10 +12,10 @@ import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.core import resampling
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.mixed.predictions import simulate
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.resampling import BootstrapInterval, Recipe, Refits, stream
-from alliance_meta.core.robust.clusters import IntArray
 from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.errors import InputError
 from alliance_meta.notes import (

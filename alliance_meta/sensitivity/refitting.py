@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.dependent import IntArray, nested, pairs, stacks
 from alliance_meta.core.mixed.covariance import (
     Blocks,
     CompoundSymmetry,
@@ -23,7 +24,6 @@ from alliance_meta.core.mixed.covariance import (
 from alliance_meta.core.mixed.likelihood import Component, MixedProblem, mixed_problem
 from alliance_meta.core.mixed.search import MixedFit, maximise_mixed
 from alliance_meta.core.resampling import Recipe, full_rank
-from alliance_meta.core.robust.clusters import IntArray, nested, pairs, stacks
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.notes import did_you_mean

@@ -13,9 +13,16 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Refits
-from alliance_meta.core.robust.sandwich import DiagonalWorking, Sandwich
-from alliance_meta.core.robust.satterthwaite import estimable
-from alliance_meta.core.robust.wild import Imposed, draw, impose, statistics, wald
+from alliance_meta.core.robust.sandwich import (
+    DiagonalWorking,
+    Imposed,
+    Sandwich,
+    draw,
+    estimable,
+    impose,
+    statistics,
+    wald,
+)
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.studies import DEPENDENT

@@ -11,7 +11,7 @@ from scipy import stats
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge, priors
-from alliance_meta.core.three_level.posterior import given_deviations, thinned
+from alliance_meta.core.bayes.three_level import given_deviations, thinned
 from tests.tolerances import CLOSED_FORM
 
 STUDY = ["a", "a", "a", "b", "c", "c", "d", "e", "e", "f"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import alliance_meta as am
-from alliance_meta.core.bayes.trapezoid import RealLine, SincDensity
+from alliance_meta.core.bayes.quadrature import RealLine, SincDensity
 from tests.equivalence.dense_grid import MEANS, PRIORS, disagreements, kernel, nodes, panels
 from tests.tolerances import CLOSED_FORM
 

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from alliance_meta.core.resampling import bootstrap_limits, stream
-from alliance_meta.core.selection.dependent import PenalisedProblem, equations, penalised, solve
-from alliance_meta.core.selection.likelihood import SelectionProblem, selection_problem
-from alliance_meta.core.selection.resampled import Refitting, draw_weights
+from alliance_meta.core.selection.dependent import (
+    PenalisedProblem,
+    Refitting,
+    draw_weights,
+    equations,
+    penalised,
+    solve,
+)
+from alliance_meta.core.selection.weights import SelectionProblem, selection_problem
 from alliance_meta.core.univariate.search import maximise
 from alliance_meta.core.univariate.wls import make_batch
 from tests.tolerances import CLOSED_FORM, ITERATIVE

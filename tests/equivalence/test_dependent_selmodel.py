@@ -13,7 +13,7 @@ from scipy import stats
 import alliance_meta as am
 from alliance_meta import bias
 from alliance_meta.core.selection.dependent import Solved, equations, penalised, solve
-from alliance_meta.core.selection.likelihood import selection_problem
+from alliance_meta.core.selection.weights import selection_problem
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 RNG = np.random.default_rng(3)
@@ -298,7 +298,7 @@ def test_replicates_without_a_solution_are_counted(monkeypatch):
         found = solve(*arguments)
         return replace(found, found=found.found & (np.arange(len(found.found)) % 10 > 0))
 
-    monkeypatch.setattr("alliance_meta.core.selection.resampled.solve", some)
+    monkeypatch.setattr("alliance_meta.core.selection.dependent.solve", some)
     found = bias.selmodel(fitted(), **BOOT)
     assert len(found.replicates.theta) == 270
     assert "30 of 300 resampled data sets have no solution" in str(found).replace("\n  ", " ")

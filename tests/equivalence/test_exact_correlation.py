@@ -7,8 +7,13 @@ import pytest
 from scipy import integrate, optimize, stats
 
 from alliance_meta import EffectSizes, InputError, RandomEffectsModel, escalc, load_dataset
-from alliance_meta.core.correlations.fit import profile_interval, signed_root
-from alliance_meta.core.correlations.likelihood import correlations, log_density, marginal
+from alliance_meta.core.correlations.likelihood import (
+    correlations,
+    log_density,
+    marginal,
+    profile_interval,
+    signed_root,
+)
 from alliance_meta.errors import AllianceMetaWarning, TruncationWarning
 from alliance_meta.models import ExactCorrelationModel
 from alliance_meta.notes import NotApplicable

@@ -11,8 +11,8 @@ from scipy import integrate, special, stats
 
 from alliance_meta import EffectSizes, RandomEffectsModel, sensitivity
 from alliance_meta.core import resampling
+from alliance_meta.core.bias.small_study import henmi_copas
 from alliance_meta.core.univariate.fit import estimate_tau2
-from alliance_meta.core.univariate.henmi_copas import henmi_copas
 from alliance_meta.core.univariate.likelihood_ratio import Profile, score_statistic
 from alliance_meta.core.univariate.search import log_likelihood
 from alliance_meta.core.univariate.wls import make_batch, wls

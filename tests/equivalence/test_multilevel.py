@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, impute_V
+from alliance_meta.core.dependent import codes
 from alliance_meta.core.mixed.covariance import CompoundSymmetry, Correlated, Scaled, Term, Unstructured, blocks_of
 from alliance_meta.core.mixed.likelihood import Component, mixed_problem
 from alliance_meta.core.mixed.predictions import predicted_effects, true_effects
-from alliance_meta.core.robust.clusters import codes
 from alliance_meta.effects import SamplingCovariance
 from tests.tolerances import CLOSED_FORM
 

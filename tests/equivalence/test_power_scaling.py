@@ -14,8 +14,8 @@ import alliance_meta as am
 from alliance_meta import EffectSizes, priors
 from alliance_meta.bayes import power_scaling
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.core.bayes.power import Powers, cumulative_distance, probe_points, solve_power
-from alliance_meta.core.three_level.grid import solve_multilevel_power
+from alliance_meta.core.bayes.reweighted import Powers, cumulative_distance, probe_points, solve_power
+from alliance_meta.core.bayes.three_level import solve_multilevel_power
 from tests.tolerances import CLOSED_FORM
 
 # Two quadratures of the same integral.

@@ -11,8 +11,7 @@ from scipy import integrate, stats
 
 import alliance_meta as am
 from alliance_meta.bayes import PEESE, PET, PSMA, WeightFunction, priors, robma
-from alliance_meta.core.bayes.integration import TauDensity
-from alliance_meta.core.bayes.trapezoid import HalfLine, RealLine, integrate_grid
+from alliance_meta.core.bayes.quadrature import HalfLine, RealLine, TauDensity, integrate_grid
 from alliance_meta.core.selection.robma import BiasKind, BiasProblem, solve_bias
 from alliance_meta.core.selection.steps import FINEST, USUAL, integrate_weights, log_density, probabilities, step_data
 from tests.equivalence.importance import log_marginal

@@ -12,8 +12,8 @@ from scipy import integrate, optimize, special
 
 import alliance_meta as am
 from alliance_meta import bias
-from alliance_meta.core.selection.likelihood import selection_problem
 from alliance_meta.core.selection.search import fit_selection
+from alliance_meta.core.selection.weights import selection_problem
 from tests.reference.reading import DATASETS, numbers, reference
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 

@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, stats
 
 from alliance_meta import EffectSizes, RandomEffectsModel, RVEModel, bias, che, escalc, load_dataset
-from alliance_meta.core.bias import bound, excess, truncated
+from alliance_meta.core.bias import significance, worst_case
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.DependenceWarning")
@@ -162,7 +162,7 @@ def test_posterior_of_right_truncation_is_truncated_normals_under_jeffreys_prior
             information += integrate.simpson(s[:, None] * s[None] * density, x=at)
             loglik += stats.norm.logpdf(y, mu, sd) - stats.norm.logcdf(bar, mu, sd)
         theirs.append(loglik + 0.5 * math.log(np.linalg.det(information)))
-        ours.append(float(truncated.Truncated(Y, V, u).log_joint(np.array([mu]), np.array([tau]))[0]))
+        ours.append(float(significance.Truncated(Y, V, u).log_joint(np.array([mu]), np.array([tau]))[0]))
     assert np.ptp(np.subtract(ours, theirs)) < 1e-5
     assert np.ptp(ours) > 1
 
@@ -170,7 +170,7 @@ def test_posterior_of_right_truncation_is_truncated_normals_under_jeffreys_prior
 def test_quantiles_of_right_truncation_by_brute_force():
     """By Simpson's rule on a wide grid of a million points; read off between them, that of tau is the coarser."""
     u = 1.96 * np.sqrt(V)
-    problem = truncated.Truncated(Y, V, u)
+    problem = significance.Truncated(Y, V, u)
     a, b = np.linspace(-5.0, 16.0, 2101), np.linspace(-14.0, 12.0, 521)
     mu, tau = 0.1 + 0.1 * np.sinh(a), np.exp(b)
     M, T = np.meshgrid(mu, tau, indexing="ij")
@@ -178,7 +178,7 @@ def test_quantiles_of_right_truncation_by_brute_force():
     mass = np.exp(log - log.max())
     of_mu = integrate.cumulative_simpson(mass.sum(axis=1), x=a, initial=0.0)
     of_tau = integrate.cumulative_simpson(mass.sum(axis=0), x=b, initial=0.0)
-    posterior = truncated.solve(Y, V, u)
+    posterior = significance.solve(Y, V, u)
     for p in (0.025, 0.25, 0.5, 0.9, 0.975):
         assert np.interp(posterior.quantile(p), mu, of_mu / of_mu[-1]) == pytest.approx(p, abs=1e-5)
         assert np.interp(posterior.quantile_of_tau(p), tau, of_tau / of_tau[-1]) == pytest.approx(p, abs=2e-4)
@@ -188,7 +188,7 @@ def test_quantiles_of_right_truncation_by_brute_force():
 @pytest.mark.parametrize("alternative", ["two.sided", "greater", "less"])
 def test_power_is_the_integral_over_true_effects(alternative):
     for theta, tau, se in product((-0.3, 0.2), (0.05, 0.4), (0.05, 0.2)):
-        ours = float(excess.power(theta, tau**2, np.array([se]), alpha=0.05, alternative=alternative)[0])
+        ours = float(significance.power(theta, tau**2, np.array([se]), alpha=0.05, alternative=alternative)[0])
         bar = stats.norm.isf(0.025 if alternative == "two.sided" else 0.05) * se
 
         def chance(true, bar=bar, se=se):
@@ -208,12 +208,12 @@ def test_counts_of_successes_by_going_through_all_outcomes(rng, k):
     expected = np.zeros(k + 1)
     for outcome in product((0, 1), repeat=k):
         expected[sum(outcome)] += np.prod(np.where(outcome, chances, 1 - chances))
-    np.testing.assert_allclose(excess.counts(chances), expected, rtol=1e-12, atol=1e-16)
+    np.testing.assert_allclose(significance.counts(chances), expected, rtol=1e-12, atol=1e-16)
 
 
 def test_counts_of_many_successes_are_binomial_to_the_last_tail():
     k = 3000
-    ours, expected = excess.counts(np.full(k, 0.3)), stats.binom.logpmf(np.arange(k + 1), k, 0.3)
+    ours, expected = significance.counts(np.full(k, 0.3)), stats.binom.logpmf(np.arange(k + 1), k, 0.3)
     there = expected > math.log(1e-280)
     np.testing.assert_allclose(np.log(ours[there]), expected[there], atol=1e-9)
 
@@ -234,7 +234,7 @@ def test_the_bound_is_that_of_publishing_the_largest(rng):
     share = 0.8
     there = y > stats.norm.ppf(1 - share) * np.sqrt(v + tau2)
     mean = np.average(y[there], weights=1 / (v[there] + tau2))
-    ours = bound.largest_bias(v[there], tau2, np.array([(~there).sum()]))[0]
+    ours = worst_case.largest_bias(v[there], tau2, np.array([(~there).sum()]))[0]
     assert ours == pytest.approx(mean, rel=0.02)
     # Any other way to leave out as many moves it less.
     worse = y[rng.permutation(len(y))[: there.sum()]].mean()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alliance_meta import EffectSizes, aggregate
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent import SamplingCovariance
 from alliance_meta.effects import select_effects
 from tests.tolerances import CLOSED_FORM
 

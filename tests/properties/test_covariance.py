@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import alliance_meta as am
-from alliance_meta.core.dependent.sampling_covariance import nearest_correlation
+from alliance_meta.core.dependent import nearest_correlation
 from alliance_meta.errors import NotPositiveDefiniteWarning
 from tests.tolerances import CLOSED_FORM
 

@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from alliance_meta.core.bias.p_values import densities, mixture_weights, p_curve, p_uniform, p_uniform_star, z_curve
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.p_values.p_curve import p_curve
-from alliance_meta.core.p_values.p_uniform import p_uniform, p_uniform_star
-from alliance_meta.core.p_values.z_curve import densities, mixture_weights, z_curve
 
 SOME = settings(max_examples=15)
 CRITICAL = critical_value(0.95, None)

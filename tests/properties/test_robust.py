@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alliance_meta import EffectSizes, RandomEffectsModel, sensitivity
-from alliance_meta.core.robust.clusters import stacks
-from alliance_meta.core.robust.sandwich import adjusted_residuals, sandwich
-from alliance_meta.core.robust.satterthwaite import htz, satterthwaite
+from alliance_meta.core.dependent import stacks
+from alliance_meta.core.robust.sandwich import adjusted_residuals, htz, sandwich, satterthwaite
 from alliance_meta.errors import AllianceMetaWarning
 
 # The subject: what robust inference makes of a model that takes effects as independent.
@@ -222,7 +221,7 @@ def test_ties_of_many_coefficients_are_the_same_by_rows_and_by_coefficients(bala
     made = sandwich(X, rng.normal(size=k), weighted, bread, blocks, type="CR2", balanced=balanced)
     found = []
     for few in (True, False):
-        monkeypatch.setattr("alliance_meta.core.robust.satterthwaite._few_rows", lambda _, few=few: few)
+        monkeypatch.setattr("alliance_meta.core.robust.sandwich._few_rows", lambda _, few=few: few)
         found.append(satterthwaite(made, np.eye(p)))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-8)
     np.testing.assert_allclose(found[0][:1], [htz(made, np.zeros(p), np.eye(p)[:1])[2]], rtol=1e-8)

@@ -21,7 +21,7 @@ import pytest
 from scipy import special, stats
 
 from alliance_meta import EffectSizes, RandomEffectsModel, bias
-from alliance_meta.core.p_values.p_uniform import p_uniform, p_uniform_star
+from alliance_meta.core.bias.p_values import p_uniform, p_uniform_star
 from tests.tolerances import printed
 
 pytestmark = pytest.mark.published

@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 
 from alliance_meta import EffectSizes, RandomEffectsModel, bias
-from alliance_meta.core.p_values.z_curve import MEANS, densities, rates, soric
+from alliance_meta.core.bias.p_values import MEANS, densities, rates, soric
 from alliance_meta.errors import DependenceWarning
 from tests.reference.reading import reference
 from tests.tolerances import printed

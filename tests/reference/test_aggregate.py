@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from alliance_meta import aggregate, escalc, impute_V, load_dataset
-from alliance_meta.core.dependent.aggregation import gleser_olkin
+from alliance_meta.core.dependent import gleser_olkin
 from alliance_meta.effects import SamplingCovariance
 from tests.reference.reading import numbers, reference
 from tests.tolerances import CLOSED_FORM

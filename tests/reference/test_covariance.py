@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import alliance_meta as am
-from alliance_meta.core.dependent.sampling_covariance import nearest_correlation
+from alliance_meta.core.dependent import nearest_correlation
 from alliance_meta.errors import AdaptedInputWarning, DroppedRowsWarning, NotPositiveDefiniteWarning
 from tests.reference.reading import reference
 from tests.tolerances import CLOSED_FORM, ITERATIVE, printed

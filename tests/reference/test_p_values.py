@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alliance_meta import EffectSizes, RandomEffectsModel, bias, escalc, load_dataset
-from alliance_meta.core.p_values.p_uniform import irwin_hall_quantile
+from alliance_meta.core.bias.p_values import irwin_hall_quantile
 from alliance_meta.errors import AllianceMetaWarning
 from tests.reference.reading import reference
 from tests.tolerances import CLOSED_FORM, OPTIMISER, printed

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 
 from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, escalc, load_dataset
+from alliance_meta.core.dependent import codes, stacks
 from alliance_meta.core.resampling import sign_patterns
-from alliance_meta.core.robust.clusters import codes, stacks
-from alliance_meta.core.robust.sandwich import DiagonalWorking, sandwich
-from alliance_meta.core.robust.satterthwaite import satterthwaite, t_tests
-from alliance_meta.core.robust.wild import Regression, impose, statistics, wald
+from alliance_meta.core.robust.sandwich import (
+    DiagonalWorking,
+    Regression,
+    impose,
+    sandwich,
+    satterthwaite,
+    statistics,
+    t_tests,
+    wald,
+)
 from tests.reference.reading import numbers, reference
 from tests.tolerances import CLOSED_FORM, OPTIMISER
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from alliance_meta.core.robust.clusters import codes, components, nested, stacks
+from alliance_meta.core.dependent import codes, components, nested, stacks
 
 
 def test_codes_follow_first_appearance():

@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 
 import alliance_meta as am
-from alliance_meta.core.dependent.sampling_covariance import nearest_correlation
+from alliance_meta.core.dependent import nearest_correlation
 from alliance_meta.errors import InputError, NotPositiveDefiniteWarning
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 import alliance_meta as am
-from alliance_meta.core.correlations import meaning as core
+from alliance_meta.core.correlations import conversions as core
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.meanings import CONVERTERS
 from tests import inverses

@@ -13,8 +13,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta import InputError, NotApplicable, plots, sensitivity
-from alliance_meta.core.univariate.combinations import fit_subsets
-from alliance_meta.core.univariate.gosh import draw, numbered, splitting
+from alliance_meta.core.univariate.gosh import draw, fit_subsets, numbered, splitting
 from alliance_meta.results.fit import records_of
 from tests.plots.cases import dependent, fitted, quiet
 from tests.tolerances import CLOSED_FORM

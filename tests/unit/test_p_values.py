@@ -13,9 +13,9 @@ from scipy import stats
 from alliance_meta import BayesianModel, EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, bias
 from alliance_meta.bias.given import given
 from alliance_meta.bias.p_values.one_each import one_each
+from alliance_meta.core.bias import p_values
+from alliance_meta.core.bias import p_values as curve
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.p_values import p_curve as curve
-from alliance_meta.core.p_values import p_uniform, z_curve
 from alliance_meta.errors import AllianceMetaWarning, DependenceWarning, InputError
 from alliance_meta.notes import NotApplicable
 from tests.tolerances import CLOSED_FORM, ITERATIVE
@@ -234,7 +234,7 @@ def test_p_uniform_of_effects_that_crowd_at_the_line():
 
 def test_the_end_of_p_uniform_is_a_highest_point():
     found = bias.puniform(fit())
-    model = p_uniform.CutNormal(Y, SE**2, CRITICAL * SE, Y > CRITICAL * SE)
+    model = p_values.CutNormal(Y, SE**2, CRITICAL * SE, Y > CRITICAL * SE)
     best = model.loglik(np.array([found.estimate]), np.array([found.tau2]))[0]
     mu, tau2 = (found.estimate + np.linspace(-0.05, 0.05, 41), np.linspace(0.0, 4.0 * found.tau2, 41))
     heights = model.loglik(*(one.ravel() for one in np.meshgrid(mu, tau2)))
@@ -253,7 +253,7 @@ def test_the_end_of_p_uniform_is_a_highest_point():
 
 
 def test_slopes_and_curvature_are_those_of_the_likelihood():
-    model = p_uniform.CutNormal(Y, SE**2, CRITICAL * SE, Y > CRITICAL * SE)
+    model = p_values.CutNormal(Y, SE**2, CRITICAL * SE, Y > CRITICAL * SE)
 
     def f(mu, tau2):
         return model.loglik(np.array([mu]), np.array([tau2]))[0]
@@ -272,8 +272,8 @@ def test_slopes_and_curvature_are_those_of_the_likelihood():
 
 def test_far_tails_keep_their_digits():
     a = np.array([-30.0, -49.9, -50.1, -1e3, -1e8])
-    lam = np.sqrt(2.0 / np.pi) / p_uniform.special.erfcx(-a / np.sqrt(2.0))
-    found = p_uniform.spread(a, lam)
+    lam = np.sqrt(2.0 / np.pi) / p_values.special.erfcx(-a / np.sqrt(2.0))
+    found = p_values.spread(a, lam)
     assert np.all((found > 0.0) & (found <= 1.0 / a**2))
     assert found == pytest.approx(1.0 / a**2 - 6.0 / a**4 + 50.0 / a**6, rel=2e-5)
 
@@ -281,8 +281,8 @@ def test_far_tails_keep_their_digits():
 def test_the_weights_of_z_curve_are_the_best():
     """Karush, Kuhn and Tucker: no component would raise the likelihood, and those in use are level."""
     z = np.abs(RNG.normal(2.5, 1.2, 3000))
-    D = z_curve.densities(z[(z > CRITICAL) & (z < 6.0)], CRITICAL)
-    weights = z_curve.mixture_weights(D, np.ones((1, len(D))))[0]
+    D = p_values.densities(z[(z > CRITICAL) & (z < 6.0)], CRITICAL)
+    weights = p_values.mixture_weights(D, np.ones((1, len(D))))[0]
     slopes = (D / (D @ weights)[:, None]).mean(axis=0)
     assert weights.sum() == pytest.approx(1.0, rel=CLOSED_FORM)
     assert np.all(slopes < 1.0 + 1e-9)
@@ -293,20 +293,20 @@ def test_the_weights_of_z_curve_are_the_best():
 
 def test_densities_of_z_curve_integrate_to_one():
     grid = np.linspace(CRITICAL, 6.0, 20001)
-    for one in z_curve.densities(grid, CRITICAL).T:
+    for one in p_values.densities(grid, CRITICAL).T:
         assert np.trapezoid(one, grid) == pytest.approx(1.0, rel=1e-7)
 
 
 def test_rates_of_one_component():
     """With one power for all, every significant result replicates, and every test succeeds, with that power."""
     weights = np.eye(7)
-    found = z_curve.rates(weights, np.zeros(7), CRITICAL)
+    found = p_values.rates(weights, np.zeros(7), CRITICAL)
     power = stats.norm.sf(CRITICAL - np.arange(7.0)) + stats.norm.cdf(-CRITICAL - np.arange(7.0))
     assert found["edr"] == pytest.approx(power, rel=CLOSED_FORM)
     assert found["err"] == pytest.approx(stats.norm.sf(CRITICAL - np.arange(7.0)), rel=CLOSED_FORM)
     assert found["edr"][0] == pytest.approx(0.05)
     assert found["err"][0] == pytest.approx(0.025)
-    assert z_curve.soric(0.05, 0.05) == pytest.approx(1.0)
+    assert p_values.soric(0.05, 0.05) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_rates_of_one_component():
 )
 def test_limits_of_a_share(x, n, low, high):
     """Newcombe (1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E), table I, method 4."""
-    assert z_curve.wilson(x / n, n, level=0.95) == pytest.approx((low, high), abs=5e-5)
+    assert p_values.wilson(x / n, n, level=0.95) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_the_seed_of_z_curve():
@@ -324,7 +324,7 @@ def test_the_seed_of_z_curve():
     assert (one.err, one.edr) == (other.err, other.edr)
     assert (one.err_lb, one.edr_ub) != (other.err_lb, other.edr_ub)
     assert one.err_lb <= one.err <= one.err_ub
-    assert one.fdr_lb == z_curve.soric(one.edr_ub, 0.05)
+    assert one.fdr_lb == p_values.soric(one.edr_ub, 0.05)
 
 
 def test_p_curve_of_a_flat_curve():

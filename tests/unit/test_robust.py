@@ -10,9 +10,8 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta import EffectSizes, InputError, MultilevelModel, NotApplicable, RandomEffectsModel
-from alliance_meta.core.robust.clusters import stacks
-from alliance_meta.core.robust.sandwich import resting, sandwich
-from alliance_meta.core.robust.satterthwaite import satterthwaite
+from alliance_meta.core.dependent import stacks
+from alliance_meta.core.robust.sandwich import resting, sandwich, satterthwaite
 from alliance_meta.errors import FewStudiesWarning
 from alliance_meta.models import RobustResults
 from alliance_meta.tables.document import WIDTH

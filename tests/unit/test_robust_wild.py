@@ -17,7 +17,7 @@ from alliance_meta import (
     sensitivity,
 )
 from alliance_meta.core.resampling import sign_patterns, stream
-from alliance_meta.core.robust.wild import draw
+from alliance_meta.core.robust.sandwich import draw
 from alliance_meta.tables.document import WIDTH
 from tests.tolerances import CLOSED_FORM
 from tests.unit.test_robust import K, effects, lonely

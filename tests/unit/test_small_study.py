@@ -14,8 +14,7 @@ from scipy import stats
 
 import alliance_meta as am
 from alliance_meta import bias, models
-from alliance_meta.core.small_study.kendall import MOST_EXACT, kendall
-from alliance_meta.core.small_study.precision import plus_three
+from alliance_meta.core.bias.small_study import MOST_EXACT, kendall, plus_three
 from alliance_meta.errors import AllianceMetaWarning, DependenceWarning, InputError
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 

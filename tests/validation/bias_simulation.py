@@ -21,10 +21,10 @@ import numpy as np
 import alliance_meta as am
 from alliance_meta import bias
 from alliance_meta.bias.selection_models.inference import Inference, replicates, solved_by, spread
+from alliance_meta.core.dependent import codes
 from alliance_meta.core.distributions import critical_value, two_sided_p
-from alliance_meta.core.robust.clusters import codes
-from alliance_meta.core.selection.likelihood import selection_problem
 from alliance_meta.core.selection.search import fit_selection
+from alliance_meta.core.selection.weights import selection_problem
 from alliance_meta.core.simulation import Plan, Selection, Whole, simulate
 from alliance_meta.errors import AllianceMetaWarning
 

@@ -43,7 +43,7 @@ def test_quadrature_and_importance_sampling_agree_on_every_model_and_on_the_aver
 @pytest.mark.parametrize("seed", range(6))
 def test_errors_are_as_small_as_they_claim(seed):
     """Two accuracies of the same integrals, for data of many kinds; both have an error."""
-    from alliance_meta.core.bayes.integration import TauDensity
+    from alliance_meta.core.bayes.quadrature import TauDensity
     from alliance_meta.core.selection import robma as bayes_robma
 
     rng = np.random.default_rng(seed)

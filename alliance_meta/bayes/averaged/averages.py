@@ -27,7 +27,7 @@ from alliance_meta.bayes.marginals import (
     invert,
     row,
 )
-from alliance_meta.core.bayes.integration import PiecewiseDensity
+from alliance_meta.core.bayes.quadrature import PiecewiseDensity
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Scale, did_you_mean
 from alliance_meta.results import fit

@@ -13,7 +13,7 @@ from alliance_meta.bayes.averaged.bias_results import RobmaResults
 from alliance_meta.bayes.exact.setup import check_kind
 from alliance_meta.bayes.priors.prior import EffectPrior, Normal, TauPrior
 from alliance_meta.bayes.priors.tau import InverseGamma
-from alliance_meta.core.bayes.integration import TauDensity
+from alliance_meta.core.bayes.quadrature import TauDensity
 from alliance_meta.core.selection.robma import BiasKind, BiasProblem, solve_bias
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes

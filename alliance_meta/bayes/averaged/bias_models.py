@@ -14,8 +14,7 @@ from scipy import special
 from alliance_meta._typing import Array
 from alliance_meta.bayes.averaged.averages import AveragedMarginal, BinnedMarginal
 from alliance_meta.bayes.marginals import GridMarginal, Marginal, MixtureMarginal
-from alliance_meta.core.bayes.integration import NormalMixture, mixture
-from alliance_meta.core.bayes.trapezoid import SincDensity
+from alliance_meta.core.bayes.quadrature import NormalMixture, SincDensity, mixture
 from alliance_meta.core.selection.robma import BiasKind, BiasPosterior, OmegaPosterior, omega_posterior
 from alliance_meta.core.selection.steps import MOST_STEPS, Sides
 from alliance_meta.errors import InputError

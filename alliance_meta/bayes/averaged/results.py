@@ -17,7 +17,7 @@ from alliance_meta.bayes.exact.setup import PriorSet, coordinates
 from alliance_meta.bayes.marginals import LACKS, MixtureMarginal
 from alliance_meta.bayes.priors.prior import TauPrior
 from alliance_meta.core.bayes.average import Pairs, SubsetAverage, averaged_densities, averaged_mixtures, largest_pairs
-from alliance_meta.core.bayes.integration import NormalMixture
+from alliance_meta.core.bayes.quadrature import NormalMixture
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

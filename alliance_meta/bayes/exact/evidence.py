@@ -16,11 +16,11 @@ from alliance_meta.bayes.exact.setup import Priors, coordinates
 from alliance_meta.bayes.hypotheses import BayesFactor, Hypothesis, undefined
 from alliance_meta.bayes.marginals import INFINITE, Marginal
 from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior
-from alliance_meta.core.bayes.deletion import delete_each
-from alliance_meta.core.bayes.integration import TauDensity
+from alliance_meta.core.bayes.quadrature import TauDensity
+from alliance_meta.core.bayes.reweighted import delete_each
+from alliance_meta.core.bayes.three_level import solve_multilevel, without_coefficient
+from alliance_meta.core.bayes.three_level_deletion import MultilevelDeletions, delete_each_of, log_density_of_units
 from alliance_meta.core.bayes.two_level import LOG_2PI, ExactPosterior, expectation, log_likelihood
-from alliance_meta.core.three_level.deletion import MultilevelDeletions, delete_each_of, log_density_of_units
-from alliance_meta.core.three_level.posterior import solve_multilevel, without_coefficient
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable
 from alliance_meta.result import Result

@@ -15,7 +15,7 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import coordinates
 from alliance_meta.bayes.marginals import TANH, IntervalKind, Marginal, MixtureMarginal, TransformedMarginal
-from alliance_meta.core.bayes.integration import LIGHTEST, shortest_interval
+from alliance_meta.core.bayes.quadrature import LIGHTEST, shortest_interval
 from alliance_meta.notes import Scale
 from alliance_meta.results.fit import COLUMNS, rows_to_predict
 

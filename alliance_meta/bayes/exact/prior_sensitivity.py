@@ -16,10 +16,9 @@ from alliance_meta.bayes.exact.setup import Priors, check_kind
 from alliance_meta.bayes.marginals import column
 from alliance_meta.bayes.priors import sensitivity_set
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.core.bayes.power import Powers, cumulative_distance, exists, probe_points, solve_power
+from alliance_meta.core.bayes.reweighted import Powers, cumulative_distance, exists, probe_points, solve_power
+from alliance_meta.core.bayes.three_level import MultilevelPosterior, multilevel_exists, solve_multilevel_power
 from alliance_meta.core.bayes.two_level import ExactPosterior
-from alliance_meta.core.three_level.grid import multilevel_exists, solve_multilevel_power
-from alliance_meta.core.three_level.posterior import MultilevelPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, did_you_mean
 from alliance_meta.result import Result

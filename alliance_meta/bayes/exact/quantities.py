@@ -27,7 +27,7 @@ from alliance_meta.bayes.marginals import (
     row,
     share_of,
 )
-from alliance_meta.core.bayes.integration import NormalMixture
+from alliance_meta.core.bayes.quadrature import NormalMixture
 from alliance_meta.core.bayes.two_level import ExactPosterior, thinned
 from alliance_meta.core.univariate.fit import heterogeneity
 from alliance_meta.core.univariate.wls import make_batch

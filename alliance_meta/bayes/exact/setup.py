@@ -11,10 +11,10 @@ import numpy as np
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bayes.priors import BETA_SD, MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior, TauPrior
-from alliance_meta.core.bayes.integration import TauDensity
+from alliance_meta.core.bayes.quadrature import TauDensity
 from alliance_meta.core.bayes.scale import TPrior
 from alliance_meta.core.bayes.two_level import ExactPosterior, ExactProblem, conditional, log_likelihood, prepare
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent import SamplingCovariance
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes

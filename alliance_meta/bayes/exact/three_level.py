@@ -35,16 +35,14 @@ from alliance_meta.bayes.exact.setup import (
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
 from alliance_meta.bayes.marginals import SHARE, GridMarginal, IntervalKind, Marginal, TransformedMarginal
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.core.bayes.integration import NormalMixture, TauDensity
-from alliance_meta.core.bayes.trapezoid import Grid
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
-from alliance_meta.core.robust.clusters import IntArray, stacks
-from alliance_meta.core.three_level.grid import draw_deviations, draw_effects, total_and_share, with_priors
-from alliance_meta.core.three_level.posterior import (
+from alliance_meta.core.bayes.quadrature import Grid, NormalMixture, TauDensity
+from alliance_meta.core.bayes.three_level import (
     GroupedRows,
     MultilevelData,
     MultilevelPosterior,
     combination,
+    draw_deviations,
+    draw_effects,
     given_deviations,
     grouped_rows,
     multilevel_data,
@@ -52,7 +50,10 @@ from alliance_meta.core.three_level.posterior import (
     row_effects,
     solve_multilevel,
     thinned,
+    total_and_share,
+    with_priors,
 )
+from alliance_meta.core.dependent import IntArray, SamplingCovariance, stacks
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.dependent.groups import ROWS, expand, factor, sides
 from alliance_meta.effects.table import EffectSizes

@@ -17,8 +17,8 @@ from alliance_meta.bayes.exact.setup import check_kind, coordinates, tau_density
 from alliance_meta.bayes.marginals import TANH, Marginal, MixtureMarginal, TransformedMarginal
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.core.bayes.integration import mixture
 from alliance_meta.core.bayes.predictive import few_nodes, spread_mixture, t_parts, tau_nodes
+from alliance_meta.core.bayes.quadrature import mixture
 from alliance_meta.core.bayes.scale import TPrior
 from alliance_meta.encoding import plain
 from alliance_meta.errors import InputError

@@ -11,7 +11,7 @@ from scipy import special
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.priors.prior import TauPrior, inside
-from alliance_meta.core.bayes.integration import LOG_ROOT_2PI
+from alliance_meta.core.bayes.quadrature import LOG_ROOT_2PI
 from alliance_meta.core.bayes.scale import stirling_error
 from alliance_meta.errors import InputError
 

@@ -39,7 +39,7 @@ from alliance_meta.bayes.pymc.parts import (
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws, NormalScatter, Recipe
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent import SamplingCovariance
 from alliance_meta.core.mixed.nested import log_densities
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.dependent.groups import ROWS, as_level

@@ -31,7 +31,7 @@ from alliance_meta.bayes.pymc.parts import (
     take_part,
 )
 from alliance_meta.bayes.pymc.recipe import Draws
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.dependent.groups import as_level, factor
 from alliance_meta.effects.table import EffectSizes

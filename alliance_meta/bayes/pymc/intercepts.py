@@ -11,9 +11,8 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent import IntArray, SamplingCovariance, codes, nested
 from alliance_meta.core.mixed.nested import Chain, lay_out, simulate, split
-from alliance_meta.core.robust.clusters import IntArray, codes, nested
 from alliance_meta.effects.dependent.groups import ROWS, expand, factor, sides
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

@@ -6,7 +6,7 @@ import numpy as np
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bias.given import Given
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.errors import DependenceWarning
 from alliance_meta.notes import Note, warn_note
 

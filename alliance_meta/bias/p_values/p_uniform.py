@@ -12,8 +12,8 @@ from alliance_meta._typing import Array, Mask
 from alliance_meta.bias.favoured import Side, check_alpha, side_of, sign_of
 from alliance_meta.bias.given import Adjusted, given
 from alliance_meta.bias.p_values.one_each import few_significant, one_each, significant
+from alliance_meta.core.bias import p_values as core
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.p_values import p_uniform as core
 from alliance_meta.notes import NotApplicable, Note, check_option, merge_notes
 from alliance_meta.tables.document import Document
 from alliance_meta.tables.format import fixed, fixed_interval, p_value

@@ -11,8 +11,8 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bias.favoured import check_alpha
 from alliance_meta.bias.given import Given, OfStudies, given
+from alliance_meta.core.bias import p_values as core
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.core.p_values import z_curve as core
 from alliance_meta.notes import NotApplicable, Note, check_iterations, check_seed, merge_notes
 from alliance_meta.results.fit import frame_of
 from alliance_meta.tables.document import Document, table_of
@@ -100,7 +100,7 @@ class ZCurveResult(OfStudies):
         It is that among significant results up to 6; below the critical value, where ``fitted`` is False, it shows what
         the tests behind them lead one to expect, published or not. Empty without estimate.
         """
-        z = np.linspace(0.0, core.HIGHEST, points)
+        z = np.linspace(0.0, core.HIGHEST_Z, points)
         critical = critical_value(1.0 - self.alpha, None)
         if not len(self.weights):
             z = z[:0]
@@ -193,7 +193,7 @@ def zcurve(
     check_iterations(iterations)
     check_seed(seed, "Bootstrap samples")
     z, critical = np.abs(source.yi) / source.sei, critical_value(1.0 - alpha, None)
-    inside = int(((z > critical) & (z < core.HIGHEST)).sum())
+    inside = int(((z > critical) & (z < core.HIGHEST_Z)).sum())
     values = _nothing(inside)
     notes: list[Note] = []
     if inside >= core.LEAST:
@@ -216,7 +216,9 @@ def zcurve(
 
 
 def _nothing(inside: int) -> dict[str, Any]:
-    gone = NotApplicable(f"needs at least {core.LEAST} significant results with z up to {core.HIGHEST:g}, not {inside}")
+    gone = NotApplicable(
+        f"needs at least {core.LEAST} significant results with z up to {core.HIGHEST_Z:g}, not {inside}"
+    )
     names = [f"{name}{end}" for name in LABELS for end in ("", "_lb", "_ub")]
     return dict.fromkeys((*names, "beyond"), gone) | {"weights": np.empty(0)}
 
@@ -229,18 +231,18 @@ def _rates(found: core.ZCurve, alpha: float) -> dict[str, Any]:
     for end, other in (("", ""), ("_lb", "_ub"), ("_ub", "_lb")):
         values[f"fdr{end}"] = core.soric(values[f"edr{other}"], alpha)
         values[f"drawer{end}"] = 1.0 / values[f"edr{other}"] - 1.0
-    gone = NotApplicable(f"no bootstrap sample had a significant result up to z = {core.HIGHEST:g}")
+    gone = NotApplicable(f"no bootstrap sample had a significant result up to z = {core.HIGHEST_Z:g}")
     return values | {name: gone for name, value in values.items() if name.endswith(("_lb", "_ub")) and np.isnan(value)}
 
 
 def _notes(source: Given, inside: int, found: core.ZCurve, iterations: int) -> list[Note]:
     notes = [Note("z-curve-no-mean", CAUTION)]
     if inside < FEW:
-        message = f"{inside} significant results up to z = {core.HIGHEST:g}: z-curve is made for hundreds."
+        message = f"{inside} significant results up to z = {core.HIGHEST_Z:g}: z-curve is made for hundreds."
         notes.append(Note("few-significant", message))
     if source.dependent:
         notes.append(Note("studies-count-once", "Each study counts once, its effects in equal parts."))
     if found.used < iterations:
-        message = f"{iterations - found.used} bootstrap samples had no significant result up to z = {core.HIGHEST:g}."
+        message = f"{iterations - found.used} bootstrap samples had no significant result up to z = {core.HIGHEST_Z:g}."
         notes.append(Note("lost-samples", message))
     return notes

@@ -9,9 +9,17 @@ import numpy as np
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bias.given import Given
-from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.core.selection.dependent import SelectionEstimator, equations, penalised, solve
-from alliance_meta.core.selection.resampled import ClusterBootstrap, Refitting, Replicates, SelectionInterval
+from alliance_meta.core.dependent import IntArray
+from alliance_meta.core.selection.dependent import (
+    ClusterBootstrap,
+    Refitting,
+    Replicates,
+    SelectionEstimator,
+    SelectionInterval,
+    equations,
+    penalised,
+    solve,
+)
 from alliance_meta.core.selection.search import FLAT, Climbed, SelectionFit, bounds, homogeneous
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.errors import InputError

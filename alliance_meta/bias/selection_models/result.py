@@ -15,10 +15,9 @@ from alliance_meta._typing import Array
 from alliance_meta.bias.given import Adjusted
 from alliance_meta.bias.selection_models.inference import Inference
 from alliance_meta.core.distributions import chi2_sf, critical_value
-from alliance_meta.core.selection.likelihood import SelectionProblem
-from alliance_meta.core.selection.profile import profile_interval
-from alliance_meta.core.selection.resampled import Replicates, SelectionInterval
-from alliance_meta.core.selection.search import SelectionFit
+from alliance_meta.core.selection.dependent import Replicates, SelectionInterval
+from alliance_meta.core.selection.search import SelectionFit, profile_interval
+from alliance_meta.core.selection.weights import SelectionProblem
 from alliance_meta.errors import InputError, SecondPeakWarning
 from alliance_meta.notes import NotApplicable, check_level, check_option
 from alliance_meta.results.fit import frame_of

@@ -30,13 +30,18 @@ from alliance_meta.bias.selection_models.result import (
     Parameter,
     SelectionResult,
 )
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.distributions import chi2_sf, likelihood_ratio, two_sided_p
-from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.core.selection.dependent import SelectionEstimator
-from alliance_meta.core.selection.likelihood import SelectionProblem, selection_problem
-from alliance_meta.core.selection.resampled import ClusterBootstrap, Replicates, SelectionInterval
+from alliance_meta.core.selection.dependent import ClusterBootstrap, Replicates, SelectionEstimator, SelectionInterval
 from alliance_meta.core.selection.search import SelectionFit, fit_selection
-from alliance_meta.core.selection.weights import SMOOTH, Alternative, Family, StepWeights
+from alliance_meta.core.selection.weights import (
+    SMOOTH,
+    Alternative,
+    Family,
+    SelectionProblem,
+    StepWeights,
+    selection_problem,
+)
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.errors import ConvergenceWarning, DesignError, InputError

@@ -24,7 +24,7 @@ from alliance_meta.bias.small_study.refitting import (
     why_no_slope,
     with_predictor,
 )
-from alliance_meta.core.small_study.kendall import MOST_EXACT, kendall, standardised
+from alliance_meta.core.bias.small_study import MOST_EXACT, kendall, standardised
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.errors import InputError
 from alliance_meta.models.recipes import DEFAULT_RHO

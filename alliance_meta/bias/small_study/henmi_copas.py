@@ -9,7 +9,7 @@ import pandas as pd
 
 from alliance_meta.bias.given import Adjusted, given
 from alliance_meta.bias.small_study.refitting import about, not_adjusted, one_per_study
-from alliance_meta.core.univariate.henmi_copas import henmi_copas
+from alliance_meta.core.bias.small_study import henmi_copas
 from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import NotApplicable
 from alliance_meta.tables.document import Document, table_of

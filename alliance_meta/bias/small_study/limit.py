@@ -17,8 +17,8 @@ from alliance_meta.bias.small_study.refitting import (
     size_notes,
     why_no_slope,
 )
+from alliance_meta.core.bias.small_study import limit_meta
 from alliance_meta.core.distributions import chi2_sf, critical_value, two_sided_p
-from alliance_meta.core.small_study.radial import limit_meta
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.notes import NotApplicable, check_option, merge_notes

@@ -21,7 +21,7 @@ from alliance_meta.bias.small_study.refitting import (
     why_no_slope,
     with_predictor,
 )
-from alliance_meta.core.small_study.precision import ADEQUATE, plus_three
+from alliance_meta.core.bias.small_study import ADEQUATE, plus_three
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import DependenceWarning, InputError, quiet

@@ -10,7 +10,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bias.given import Adjusted, Given
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent import SamplingCovariance
 from alliance_meta.design import Design
 from alliance_meta.effects.dependent.aggregate import aggregate
 from alliance_meta.effects.table import EffectSizes

@@ -11,8 +11,8 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bias.given import Adjusted, given
 from alliance_meta.bias.small_study.refitting import adjusted, model_of, one_per_study, settings, why_no_slope
-from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.core.small_study.trimming import MOST_STEPS, trim
+from alliance_meta.core.bias.small_study import MOST_STEPS, trim
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.univariate.fit import fit_univariate, fixed_tau2
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes, unique_labels

@@ -14,10 +14,10 @@ import numpy as np
 from scipy import optimize, special
 
 from alliance_meta._typing import AnyArray, Array
-from alliance_meta.core.bayes.integration import NormalMixture, PiecewiseDensity, TauDensity, integrate, mass_region
+from alliance_meta.core.bayes.quadrature import NormalMixture, PiecewiseDensity, TauDensity, integrate, mass_region
 from alliance_meta.core.bayes.scale import gauss_rules
 from alliance_meta.core.bayes.two_level import EXTREME, FAR, LOG_2PI
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 
 # Numbers worked on at once.
 MOST_CELLS = 2_000_000

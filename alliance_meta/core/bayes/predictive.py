@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.integration import LIGHTEST, NormalMixture, TauDensity, integrate, mass_region, mixture
+from alliance_meta.core.bayes.quadrature import LIGHTEST, NormalMixture, TauDensity, integrate, mass_region, mixture
 from alliance_meta.core.bayes.scale import TPrior, gauss_rules, scale_nodes
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 
 # How far beyond the quantiles that show the scale the mass is looked for.
 FAR = 1e3

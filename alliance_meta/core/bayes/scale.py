@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.integration import LOG_ROOT_2PI
+from alliance_meta.core.bayes.quadrature import LOG_ROOT_2PI
 
 # What lies beyond the points is exp(-DEPTH) of the whole, or less.
 DEPTH = 38.0

@@ -17,9 +17,17 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.integration import TauDensity
-from alliance_meta.core.bayes.trapezoid import Grid, HalfLine, Line, RealLine, SincDensity, integrate_grid, moment_depth
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.bayes.quadrature import (
+    Grid,
+    HalfLine,
+    Line,
+    RealLine,
+    SincDensity,
+    TauDensity,
+    integrate_grid,
+    moment_depth,
+)
+from alliance_meta.core.dependent import IntArray
 
 # Steps of the table, in standard deviations of likelihood times normal density; how far both are followed, in logs.
 STEP = 0.6

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import linalg, special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.integration import (
+from alliance_meta.core.bayes.quadrature import (
     NormalMixture,
     PiecewiseDensity,
     TauDensity,

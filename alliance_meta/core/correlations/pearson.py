@@ -6,7 +6,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 # Nine standard deviations leave 2e-19 of a normal density outside, below rounding.

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import sparse
 
 from alliance_meta._typing import Array
-from alliance_meta.core.robust.clusters import IntArray, codes, components, nested, pairs, stacks
+from alliance_meta.core.dependent import IntArray, codes, components, nested, pairs, stacks
 
 # From so many numbers on a sparse product adds up groups faster than NumPy does.
 SPARSE = 3_000

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
+from alliance_meta.core.dependent import IntArray, SamplingCovariance, nested, stacks
 from alliance_meta.core.mixed.covariance import Blocks
-from alliance_meta.core.robust.clusters import IntArray, nested, stacks
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 MOST_CELLS = 2_000_000

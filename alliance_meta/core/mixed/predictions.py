@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from alliance_meta._typing import Array
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.mixed.covariance import SolvedLevel
 from alliance_meta.core.mixed.likelihood import MixedPoint
-from alliance_meta.core.robust.clusters import IntArray
 
 # Effects predicted together.
 AT_A_TIME = 256

@@ -13,9 +13,9 @@ import numpy as np
 from scipy import optimize
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.mixed.covariance import CompoundSymmetry, Correlated, Scaled
 from alliance_meta.core.mixed.likelihood import MixedPoint, MixedProblem
-from alliance_meta.core.robust.clusters import IntArray
 
 # What one more step would add to the log-likelihood at most; rounding there is of the order 1e-12.
 SETTLED = 1e-18

@@ -12,9 +12,17 @@ from typing import Literal
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.robust.clusters import IntArray, stacks
-from alliance_meta.core.robust.sandwich import Block, DiagonalWorking, Sandwich, resting, sandwich
-from alliance_meta.core.robust.satterthwaite import known, satterthwaite, t_tests
+from alliance_meta.core.dependent import IntArray, stacks
+from alliance_meta.core.robust.sandwich import (
+    Block,
+    DiagonalWorking,
+    Sandwich,
+    known,
+    resting,
+    sandwich,
+    satterthwaite,
+    t_tests,
+)
 from alliance_meta.core.univariate.wls import ROUNDING, WlsFit, make_batch, wls_weighted
 
 Working = Literal["CORR", "HIER"]

@@ -24,10 +24,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.distributions import chi2_sf, likelihood_ratio
-from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.core.selection.likelihood import LOG_2PI
 from alliance_meta.core.selection.search import EDGE, FLAT, Climbed, ascend
+from alliance_meta.core.selection.weights import LOG_2PI
 from alliance_meta.core.univariate.search import maximise
 from alliance_meta.core.univariate.wls import make_batch
 

@@ -16,18 +16,20 @@ from typing import Literal
 import numpy as np
 
 from alliance_meta._typing import Array
-from alliance_meta.core.bayes.integration import NormalMixture, TauDensity, mixture
-from alliance_meta.core.bayes.trapezoid import (
-    ROUNDING,
-    TOLERANCE,
+from alliance_meta.core.bayes.quadrature import GRID_ROUNDING as ROUNDING
+from alliance_meta.core.bayes.quadrature import GRID_TOLERANCE as TOLERANCE
+from alliance_meta.core.bayes.quadrature import (
     Grid,
     HalfLine,
     Line,
-    LogDensity,
+    NormalMixture,
     RealLine,
     SincDensity,
+    TauDensity,
     integrate_grid,
+    mixture,
 )
+from alliance_meta.core.bayes.quadrature import LogDensities as LogDensity
 from alliance_meta.core.selection.steps import (
     FINEST,
     USUAL,

@@ -27,7 +27,7 @@ import numpy as np
 from scipy import special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 
 Sides = Literal["one", "two"]
 

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core import dependent as core
 from alliance_meta.core.correlations.pearson import r_to_z, var_r, var_z
-from alliance_meta.core.dependent import aggregation as core
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
-from alliance_meta.core.robust.clusters import IntArray, nested, stacks
+from alliance_meta.core.dependent import IntArray, SamplingCovariance, nested, stacks
 from alliance_meta.effects.dependent.groups import Clusters, read_clusters
 from alliance_meta.effects.studies import listed
 from alliance_meta.effects.table import EffectSizes, unique_labels

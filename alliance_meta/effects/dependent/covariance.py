@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.dependent.block_layout import check_room
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
-from alliance_meta.core.robust.clusters import IntArray, codes, stacks
+from alliance_meta.core.dependent import IntArray, SamplingCovariance, check_room, codes, stacks
 from alliance_meta.effects.dependent.groups import Grouping, grouping, numeric_column
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, PositiveDefiniteCheck, check_option, did_you_mean

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.effects.studies import EMPTY, FILL, STUDY, listed, plain_text, same_groups
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean

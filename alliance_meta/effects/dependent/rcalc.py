@@ -11,8 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.correlations.pearson import covariance_of_r, covariance_of_z
-from alliance_meta.core.dependent.sampling_covariance import SamplingCovariance
-from alliance_meta.core.robust.clusters import IntArray, codes, stacks
+from alliance_meta.core.dependent import IntArray, SamplingCovariance, codes, stacks
 from alliance_meta.effects.dependent.covariance import correlation_table, plain
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sizes import escalc

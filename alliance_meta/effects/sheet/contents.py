@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from alliance_meta.core.robust.clusters import codes
+from alliance_meta.core.dependent import codes
 from alliance_meta.effects.contract.schema import Contract
 from alliance_meta.effects.sheet.checking import ParsedSheet
 from alliance_meta.effects.sheet.columns import LABEL_NAMES, ParsedColumn

@@ -10,7 +10,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.marginals import KINDS, Posterior
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, merge_notes
 from alliance_meta.plots.caterpillar_plot import HAIR, MOST_POINTS, draw_ranked

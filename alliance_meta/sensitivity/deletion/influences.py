@@ -12,7 +12,7 @@ from scipy import special
 
 from alliance_meta._typing import Array, Mask
 from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
-from alliance_meta.core.robust.clusters import IntArray
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.univariate.wls import make_batch, wls_weighted
 from alliance_meta.notes import Note, check_cores, merge_notes
 from alliance_meta.result import Result

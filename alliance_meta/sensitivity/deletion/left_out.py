@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.resampling import Recipe
-from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.core.univariate.subsets import fit_subsets
+from alliance_meta.core.univariate.deletion import fit_subsets
 from alliance_meta.effects.dependent.groups import numeric_column
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, check_cores, merge_notes

@@ -11,9 +11,9 @@ import pandas as pd
 
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
+from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.distributions import critical_values, statistic, two_sided_p
-from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.core.univariate.subsets import Subsets
+from alliance_meta.core.univariate.deletion import Subsets
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable
 from alliance_meta.results.location_scale import LocationScaleResults

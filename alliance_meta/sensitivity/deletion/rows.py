@@ -11,10 +11,10 @@ import numpy as np
 from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.exact.setup import exact_problem
 from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults, TwoTerms, problem
+from alliance_meta.core.bayes.three_level import solve_multilevel
 from alliance_meta.core.bayes.two_level import solve
-from alliance_meta.core.robust.clusters import IntArray, codes
+from alliance_meta.core.dependent import IntArray, codes
 from alliance_meta.core.robust.rve import fit_rve
-from alliance_meta.core.three_level.posterior import solve_multilevel
 from alliance_meta.core.univariate.location_scale import fit_location_scale
 from alliance_meta.effects.dependent.groups import Clusters
 from alliance_meta.errors import InputError, quiet

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.dependent import IntArray, components, nested, stacks
 from alliance_meta.core.mixed.covariance import Scaled
-from alliance_meta.core.mixed.deletion import MixedDeletions, delete_units
-from alliance_meta.core.mixed.surfaces import Stack, Surfaces, delete_by_surface
-from alliance_meta.core.robust.clusters import IntArray, components, nested, stacks
-from alliance_meta.core.univariate.deletion import covariances, delete_each
-from alliance_meta.core.univariate.subsets import Subsets
+from alliance_meta.core.mixed.deletion import MixedDeletions, Stack, Surfaces, delete_by_surface, delete_units
+from alliance_meta.core.univariate.deletion import Subsets, covariances, delete_each
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

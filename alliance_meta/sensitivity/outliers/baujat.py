@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array, Mask
+from alliance_meta.core.dependent import IntArray, deletions, stacks
 from alliance_meta.core.resampling import BLOCK, Recipe, full_rank, refit
-from alliance_meta.core.robust.clusters import IntArray, deletions, stacks
 from alliance_meta.core.robust.sandwich import DiagonalWorking
 from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.effects.provenance import Provenance

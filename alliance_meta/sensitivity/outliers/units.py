@@ -11,7 +11,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bias.given import given
-from alliance_meta.core.robust.clusters import IntArray, components, nested, stacks
+from alliance_meta.core.dependent import IntArray, components, nested, stacks
 from alliance_meta.core.robust.sandwich import DiagonalWorking, WorkingCovariance
 from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.studies import STUDY

@@ -1,4 +1,9 @@
-"""`SamplingCovariance`: how the sampling errors of effects from the same people hang together."""
+"""Effects of the same people: which rows belong to one cluster, how their sampling errors covary, and their mean.
+
+Several dependent effects of one cluster made one.
+
+Every function returns estimates and variances (n,) of n clusters, and the smallest weight an effect has in each.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +13,198 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from alliance_meta._typing import AnyArray, Array, Mask
-from alliance_meta.core.dependent.block_layout import MOST_ENTRIES, Layout, check_room, layout, read_matrix
-from alliance_meta.core.robust.clusters import IntArray, codes, stacks
 from alliance_meta.errors import InputError, NotPositiveDefiniteWarning
 from alliance_meta.notes import Note, PositiveDefiniteCheck, check_option, warn_note
 from alliance_meta.tables.format import brief, fixed
+
+IntArray = NDArray[np.intp]
+
+
+def codes(labels: Sequence[Any] | NDArray[Any]) -> IntArray:
+    """Return 0 ... n - 1 for each row, numbered in the order in which the labels first appear."""
+    _, first, inverse = np.unique(np.asarray(labels), return_index=True, return_inverse=True)
+    order = np.empty(first.size, dtype=np.intp)
+    order[np.argsort(first, kind="stable")] = np.arange(first.size)
+    return order[inverse.ravel()]
+
+
+def pairs(outer: IntArray, inner: IntArray) -> IntArray:
+    """Return codes of the distinct pairs of both."""
+    return codes(outer * (int(inner.max(initial=0)) + 1) + inner)
+
+
+def stacks(cluster: IntArray) -> list[IntArray]:
+    """Return row numbers (n, m) for the n clusters of each size m, sizes ascending, rows in their order."""
+    by_cluster = np.argsort(cluster, kind="stable")
+    sizes = np.bincount(cluster)
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    return [by_cluster[starts[sizes == m][:, None] + np.arange(m)].astype(np.intp) for m in np.unique(sizes) if m > 0]
+
+
+def nested(inner: IntArray, outer: IntArray) -> bool:
+    """Tell whether each inner cluster lies within one outer cluster."""
+    first = np.zeros(inner.max(initial=-1) + 1, dtype=np.intp)
+    first[inner] = outer
+    return bool((first[inner] == outer).all())
+
+
+def components(*groupings: IntArray) -> IntArray:
+    """Return the finest clusters that no grouping crosses, (k,) codes."""
+    k = groupings[0].size
+    label = np.arange(k, dtype=np.intp)
+    while True:
+        before = label
+        for grouping in groupings:
+            lowest = np.full(grouping.max(initial=-1) + 1, k, dtype=np.intp)
+            np.minimum.at(lowest, grouping, label)
+            label = lowest[grouping]
+        if (label == before).all():
+            return codes(label)
+
+
+# What a cluster may leave of the information on a coefficient before it counts as all of it.
+NOTHING = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Deletions:
+    """The deletion of each of J clusters."""
+
+    change: Array  # (J, p): coefficients of all effects minus those without the cluster
+    vb: Array  # (J, p, p): covariance of the coefficients without the cluster
+    usable: Mask  # (J,): without the cluster every coefficient can still be estimated; elsewhere the rest is NaN
+
+
+def deletions(vb: Array, GX: Array, Gr: Array, stacks: Sequence[tuple[IntArray, IntArray, Array]], J: int) -> Deletions:
+    """Delete each cluster: M^-1 X (k, p), M^-1 (y - X beta) (k,), and stacks of clusters of one size.
+
+    A stack holds the numbers of its clusters (n,), their rows (n, m) and (M^-1)_SS (n, m, m).
+    """
+    p = vb.shape[0]
+    change, without = np.full((J, p), np.nan), np.full((J, p, p), np.nan)
+    usable = np.zeros(J, dtype=bool)
+    L = np.linalg.cholesky(vb)
+    for number, rows, N in stacks:
+        G, a = GX[rows], Gr[rows]
+        U = G @ L
+        # Eigenvalues of L'(X'M^-1)_S N^-1 (M^-1 X)_S L are the shares of information that the cluster holds.
+        held = np.swapaxes(U, 1, 2) @ np.linalg.solve(N, U)
+        values, vectors = np.linalg.eigh(0.5 * (held + np.swapaxes(held, 1, 2)))
+        left = 1.0 - values
+        fine = left[:, -1] > NOTHING
+        at = number[fine]
+        usable[at] = True
+        Q = N[fine] - U[fine] @ np.swapaxes(U[fine], 1, 2)
+        delta = np.linalg.solve(Q, a[fine][:, :, None])
+        change[at] = (L @ np.swapaxes(U[fine], 1, 2) @ delta)[:, :, 0]
+        root = L @ (vectors[fine] / np.sqrt(left[fine])[:, None, :])
+        without[at] = root @ np.swapaxes(root, 1, 2)
+    return Deletions(change, without, usable)
+
+
+# Numbers that blocks may hold together: 4 GB.
+MOST_ENTRIES = 500_000_000
+# How far a given matrix may be from symmetric, as a share of the standard errors.
+ASYMMETRY = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Entry (i, j) of one block lies at ``start[i] + position[j]`` of the flat array."""
+
+    start: IntArray  # (k,)
+    position: IntArray  # (k,)
+    size: int  # length of the flat array: the sum of the squared block sizes
+    ends: tuple[int, ...]  # where each stack of blocks begins, and the size at last
+
+
+def layout(rows: Sequence[IntArray], k: int) -> Layout:
+    """Lay out the stacks `rows` of k effects, row by row, one block after the other."""
+    start, position = np.zeros(k, dtype=np.intp), np.zeros(k, dtype=np.intp)
+    ends = [0]
+    for stack in rows:
+        n, m = stack.shape
+        start[stack] = ends[-1] + (np.arange(n)[:, None] * m + np.arange(m)) * m
+        position[stack] = np.arange(m)
+        ends.append(ends[-1] + n * m * m)
+    return Layout(start, position, ends[-1], tuple(ends))
+
+
+def check_room(of: IntArray, labels: Sequence[str]) -> None:
+    """Raise an `InputError` that names the largest cluster if the blocks would not fit into memory."""
+    sizes = np.bincount(of)
+    total = float((sizes.astype(float) ** 2).sum())
+    if total > MOST_ENTRIES:
+        largest = int(sizes.argmax())
+        raise InputError(
+            f"the blocks of V would need {fixed(8e-9 * total, 0)} GB: cluster {labels[largest]} alone holds "
+            f"{sizes[largest]} effects; choose finer clusters"
+        )
+
+
+def read_matrix(
+    V: Any, cluster: Sequence[Any] | AnyArray | None, labels: Sequence[str] | None
+) -> tuple[Array, IntArray, tuple[str, ...], Array]:
+    """Check a given covariance matrix; return its diagonal, cluster codes, labels and flat entries."""
+    matrix = _as_sparse(V)
+    k = matrix.shape[0]
+    if cluster is None:
+        of = codes(sparse.csgraph.connected_components(matrix, directed=False)[1])
+        names: Sequence[str] = [f"block {n + 1}" for n in range(int(of.max()) + 1)]
+    else:
+        if len(cluster) != k:
+            raise InputError(f"V has {k} rows but cluster has {len(cluster)}; each needs one value per effect")
+        of = codes(np.asarray(cluster))
+        names = [str(cluster[i]) for i in np.unique(of, return_index=True)[1]]
+    names = names if labels is None else labels
+    check_room(of, names)
+    i, j = matrix.coords
+    across = np.flatnonzero(of[i] != of[j])
+    if across.size:
+        a, b = i[across[0]], j[across[0]]
+        raise InputError(
+            f"V links effects {a + 1} and {b + 1} of different clusters ({names[of[a]]}, {names[of[b]]}); "
+            "make those covariances 0, or the clusters larger"
+        )
+    place = layout(stacks(of), k)
+    entries = np.zeros(place.size)
+    entries[place.start[i] + place.position[j]] = matrix.data
+    return matrix.diagonal(), of, tuple(names), entries
+
+
+def _as_sparse(V: Any) -> sparse.coo_array:
+    """Return V as a symmetric sparse matrix, or raise with everything that is wrong with it."""
+    full: Any = V if sparse.issparse(V) else np.asarray(V, dtype=float)
+    if full.ndim != 2 or full.shape[0] != full.shape[1] or full.shape[0] == 0:
+        raise InputError(f"V has shape {full.shape}; it must be square, one row and one column per effect")
+    matrix: Any = sparse.csr_array(full, dtype=np.float64)
+    matrix.eliminate_zeros()
+    diagonal = matrix.diagonal()
+    problems = []
+    wild = ~np.isfinite(matrix.data)
+    if wild.any():
+        i, j = (int(axis[wild][0]) + 1 for axis in matrix.tocoo().coords)
+        problems.append(f"{int(wild.sum())} values are not finite numbers, the first in row {i}, column {j}")
+    flat = np.flatnonzero(np.isfinite(diagonal) & (diagonal <= 0))
+    if flat.size:
+        shown = ", ".join(f"{diagonal[i]:g} in row {i + 1}" for i in flat[:5])
+        problems.append(f"{flat.size} variances on the diagonal are not positive ({shown})")
+    if not problems:
+        gap = (matrix - matrix.T).tocoo()
+        i, j = gap.coords
+        wrong = np.flatnonzero(np.abs(gap.data) > ASYMMETRY * np.sqrt(diagonal[i] * diagonal[j]))
+        if wrong.size:
+            a, b = int(i[wrong[0]]), int(j[wrong[0]])
+            values = f"{matrix[a, b]:g} in row {a + 1}, column {b + 1}, but {matrix[b, a]:g} the other way round"
+            problems.append(f"it is not symmetric: {values}")
+    if problems:
+        raise InputError("V: " + "; ".join(problems))
+    return sparse.coo_array(0.5 * (matrix + matrix.T))
+
 
 # The smallest eigenvalue of a mended matrix, as a share of its largest.
 FLOOR = 1e-8
@@ -459,3 +648,100 @@ class SamplingCovariance:
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def mean_of(y: Array, v: Array, cluster: IntArray, rho: Array) -> tuple[Array, Array, Array]:
+    """Return plain means of effects (k,) whose errors correlate by rho (n,) within a cluster.
+
+    The variance is the sum of the cluster's covariance matrix over m^2 (Borenstein et al. 2009, chapter 24).
+    """
+    m = np.bincount(cluster).astype(float)
+    s = np.bincount(cluster, np.sqrt(v))
+    total = (1.0 - rho) * np.bincount(cluster, v) + rho * s**2
+    return np.bincount(cluster, y) / m, total / m**2, 1.0 / m
+
+
+def gls_of(y: Array, v: Array, cluster: IntArray, rho: Array) -> tuple[Array, Array, Array]:
+    """Return the means of least variance under the same errors; rho below 1 where a cluster has several effects.
+
+    With u = 1 / sqrt(v) the constant correlation has two eigenvalues, 1 + (m - 1) rho for the mean of u and 1 - rho
+    for what is left of it. That form stays exact as rho nears 1, where inverting the matrix does not.
+    """
+    m = np.bincount(cluster).astype(float)
+    u = 1.0 / np.sqrt(v)
+    level = np.bincount(cluster, u) / m
+    apart = np.where(m > 1, 1.0 - rho, 1.0)
+    together = 1.0 + (m - 1.0) * rho
+    w = u * ((u - level[cluster]) / apart[cluster] + (level / together)[cluster])
+    total = np.bincount(cluster, w)
+    w = w / total[cluster]
+    estimate = np.bincount(cluster, w * y).astype(float)
+    return estimate, 1.0 / total, _lowest(w, cluster)
+
+
+def mean_of_blocks(y: Array, V: Array) -> tuple[Array, Array, Array]:
+    """Return plain means of y (n, m) with covariance matrices V (n, m, m)."""
+    n, m = y.shape
+    return y.mean(axis=1), V.sum(axis=(1, 2)) / m**2, np.full(n, 1.0 / m)
+
+
+def gls_of_blocks(y: Array, V: Array) -> tuple[Array, Array, Array]:
+    """Return the means of least variance of y (n, m) with positive-definite V (n, m, m)."""
+    w = np.linalg.solve(V, np.ones((*y.shape, 1)))[..., 0]
+    total = w.sum(axis=1)
+    w = w / total[:, None]
+    return (w * y).sum(axis=1), 1.0 / total, w.min(axis=1)
+
+
+def smallest_shares(V: Array) -> Array:
+    """Return the smallest eigenvalue of each V (n, m, m) as a share of its largest, rounding taken as 0."""
+    values = np.linalg.eigvalsh(V)
+    largest = np.abs(values).max(axis=1)
+    share = values[:, 0] / np.where(largest > 0, largest, 1.0)
+    rounding = 8.0 * V.shape[-1] * np.finfo(float).eps
+    return np.where(np.abs(share) <= rounding, 0.0, share)
+
+
+def gleser_olkin(d: Array, n: Array, rho: Array) -> tuple[Array, Array, Array]:
+    """Return one d of several endpoints, d (c, m), of two equal groups that count n (c,) together.
+
+    The endpoints correlate by rho (c,). Cov(d_i, d_j) = 4 rho / n + d_i d_j rho^2 / (2 n), with rho = 1 on the
+    diagonal (Gleser & Olkin, multiple-endpoint studies with a pooled standard deviation).
+    """
+    m = d.shape[1]
+    R = np.broadcast_to(rho[:, None, None], (len(d), m, m)).copy()
+    R[:, np.arange(m), np.arange(m)] = 1.0
+    V = (8.0 * R + d[:, :, None] * d[:, None, :] * R**2) / (2.0 * n[:, None, None])
+    return gls_of_blocks(d, V)
+
+
+def composite(r: Array, cluster: IntArray, rho: Array) -> tuple[Array, Array]:
+    """Return the correlation with the sum of a cluster's m measures, and how much larger than the mean it is.
+
+    sum(r) / sqrt(m + m (m - 1) rho), where the measures correlate by rho (n,) (Hunter & Schmidt).
+    """
+    m = np.bincount(cluster).astype(float)
+    width = np.sqrt(m + m * (m - 1.0) * rho)
+    return np.bincount(cluster, r) / width, m / width
+
+
+def r_to_d(r: Array) -> Array:
+    """Return d = 2 r / sqrt(1 - r^2), for two equal groups."""
+    return 2.0 * r / np.sqrt(1.0 - r**2)
+
+
+def d_to_r(d: Array, v: Array) -> tuple[Array, Array]:
+    """Return r = d / sqrt(d^2 + 4) and its variance by the delta method."""
+    scale = d**2 + 4.0
+    return d / np.sqrt(scale), 16.0 * v / scale**3
+
+
+def d_to_z(d: Array, v: Array) -> tuple[Array, Array]:
+    """Return Fisher's z = asinh(d / 2) of the same r, and its variance by the delta method."""
+    return np.arcsinh(0.5 * d), v / (d**2 + 4.0)
+
+
+def _lowest(w: Array, cluster: IntArray) -> Array:
+    out = np.full(cluster.max(initial=-1) + 1, np.inf)
+    np.minimum.at(out, cluster, w)
+    return out

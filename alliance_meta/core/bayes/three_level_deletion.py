@@ -18,20 +18,21 @@ import numpy as np
 from scipy import linalg, special
 
 from alliance_meta._typing import Array, Mask
-from alliance_meta.core.bayes.integration import LIGHTEST, TauDensity
-from alliance_meta.core.bayes.trapezoid import integrate_grid
-from alliance_meta.core.bayes.two_level import LOG_2PI
-from alliance_meta.core.robust.clusters import IntArray
-from alliance_meta.core.three_level.grid import ENOUGH, checks, error_of
-from alliance_meta.core.three_level.posterior import (
+from alliance_meta.core.bayes.quadrature import LIGHTEST, TauDensity, integrate_grid
+from alliance_meta.core.bayes.three_level import (
     DEPTH,
+    ENOUGH,
     TOLERANCE,
     Given,
     GroupedRows,
     MultilevelPosterior,
+    checks,
+    error_of,
     given_deviations,
     thinned,
 )
+from alliance_meta.core.bayes.two_level import LOG_2PI
+from alliance_meta.core.dependent import IntArray
 
 MOST_LEFT = 4_000_000
 # What shares less than this part of its own precision with no other row alone tells about some coefficient.
