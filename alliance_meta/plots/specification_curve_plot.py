@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from alliance_meta._typing import AnyArray, Array
 from alliance_meta.errors import InputError
 from alliance_meta.plots.forests import parts
-from alliance_meta.plots.sheet.chart import SMALL, Chart, Drawn, charting, lettered
+from alliance_meta.plots.sheet.chart import SMALL, Axes, Chart, Drawn, charting, lettered
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, with_r
 from alliance_meta.plots.sheet.measure import (
     GREY,
@@ -27,9 +27,6 @@ from alliance_meta.plots.sheet.measure import (
 from alliance_meta.sensitivity.forking.choices import CHOICES, GRADES
 from alliance_meta.sensitivity.forking.multiverses import Multiverse
 from alliance_meta.tables.format import format_level, plural
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PANEL, LEAST_CURVE, CURVE = 4.6, 1.4, 2.4
 WIDEST_LABEL = 2.3

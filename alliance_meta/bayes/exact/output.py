@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.hypotheses import shown
-from alliance_meta.bayes.marginals import COLUMNS, INFINITE, KINDS
+from alliance_meta.bayes.marginals import COLUMNS as MOMENTS, INFINITE, KINDS
 from alliance_meta.bayes.priors.prior import Normal, Prior
 from alliance_meta.design import INTERCEPT
 from alliance_meta.effects.dependent.groups import ROWS
@@ -108,7 +108,7 @@ def posterior_table(fit: Any, frame: pd.DataFrame, scale: str | None = None, **m
         f"Posterior ({fit.effects.scale_label if scale is None else scale}, {format_level(fit.level)} "
         f"{KINDS[fit.interval]} intervals)"
     )
-    return table_of(frame, {**dict.fromkeys(COLUMNS, 4), **more}, caption)
+    return table_of(frame, {**dict.fromkeys(MOMENTS, 4), **more}, caption)
 
 
 def _evidence(fit: Quantities) -> list[str]:

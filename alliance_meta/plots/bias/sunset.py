@@ -14,7 +14,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
 from alliance_meta.plots.bias.points import (
     PANEL,
-    SIZE,
+    SIZE as FUNNEL_SIZE,
     By,
     Points,
     draw_points,
@@ -199,7 +199,7 @@ def sunset(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = N
     '16 effects with the power of their studies. Median power 34% for a true r = .15; ...'
     """
     frame = as_frame(fit_or_frame, "sunset", sunset_data, data)
-    with charting(frame, ax, *SIZE, least=PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *FUNNEL_SIZE, least=PANEL if ax is None else None) as chart:
         points = frame[frame["kind"].isin(("effect", "study"))]
         contour = frame[frame["kind"] == "contour"]
         true = float(frame.attrs["effect"])
