@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from alliance_meta.bayes import priors as priors
     from alliance_meta.bayes import pymc as pymc
     from alliance_meta.bayes.averaged.bias import robma as robma
-    from alliance_meta.bayes.averaged.bias_models import PEESE as PEESE
-    from alliance_meta.bayes.averaged.bias_models import PET as PET
-    from alliance_meta.bayes.averaged.bias_models import PSMA as PSMA
-    from alliance_meta.bayes.averaged.bias_models import WeightFunction as WeightFunction
+    from alliance_meta.bayes.averaged.bias_results import PEESE as PEESE
+    from alliance_meta.bayes.averaged.bias_results import PET as PET
+    from alliance_meta.bayes.averaged.bias_results import PSMA as PSMA
     from alliance_meta.bayes.averaged.bias_results import RobmaResults as RobmaResults
+    from alliance_meta.bayes.averaged.bias_results import WeightFunction as WeightFunction
     from alliance_meta.bayes.averaged.moderators import average as average
     from alliance_meta.bayes.averaged.results import AveragedResults as AveragedResults
     from alliance_meta.bayes.exact.correlation import BayesianCorrelationResults as BayesianCorrelationResults
     from alliance_meta.bayes.exact.correlation import exact_correlation as exact_correlation
     from alliance_meta.bayes.exact.evidence import LeaveOneOut as LeaveOneOut
-    from alliance_meta.bayes.exact.prior_sensitivity import PowerScaling as PowerScaling
-    from alliance_meta.bayes.exact.prior_sensitivity import power_scaling as power_scaling
+    from alliance_meta.bayes.exact.evidence import PowerScaling as PowerScaling
+    from alliance_meta.bayes.exact.evidence import power_scaling as power_scaling
     from alliance_meta.bayes.exact.results import BayesianResults as BayesianResults
     from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults as BayesianMultilevelResults
     from alliance_meta.bayes.hypotheses import BayesFactor as BayesFactor
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from alliance_meta.bayes.predictive import predictive_check as predictive_check
     from alliance_meta.bayes.priors.predictions import PriorPredictive as PriorPredictive
     from alliance_meta.bayes.priors.predictions import prior_predictive as prior_predictive
-    from alliance_meta.bayes.sampled.compiled import CompiledModel as CompiledModel
-    from alliance_meta.bayes.sampled.compiled import compile as compile
     from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut as SampledLeaveOneOut
     from alliance_meta.bayes.sampled.predict import sample_prior as sample_prior
+    from alliance_meta.bayes.sampled.quantities import CompiledModel as CompiledModel
     from alliance_meta.bayes.sampled.quantities import SampledMarginal as SampledMarginal
+    from alliance_meta.bayes.sampled.quantities import compile as compile
     from alliance_meta.bayes.sampled.results import SampledPosterior as SampledPosterior
     from alliance_meta.bayes.sampled.sampling import sample as sample
     from alliance_meta.bayes.sequence import SequentialResults as SequentialResults

@@ -12,8 +12,8 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
-from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut
+from alliance_meta.bayes.sampled.quantities import FAILED
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.core.bayes.average import stacking_weights
 from alliance_meta.errors import InputError

@@ -11,8 +11,8 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.quantities import Quantities
 from alliance_meta.bayes.exact.setup import coordinates
-from alliance_meta.bayes.sampled.gate import FAILED
 from alliance_meta.bayes.sampled.predict import Replications, replicate_draws
+from alliance_meta.bayes.sampled.quantities import FAILED
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.core.bayes.predictive import Errors, check_statistics, replicate
 from alliance_meta.core.bayes.quadrature import NormalMixture, mixture

@@ -1,11 +1,11 @@
-"""What the methods of this package are given: the effects of a fit and its studies; and what an estimate has."""
+"""What methods are given: effects, studies, the direction that is favoured; and what an estimate has."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,12 @@ from alliance_meta.core.dependent import IntArray
 from alliance_meta.effects.contract.schema import FALSE, TRUE
 from alliance_meta.effects.dependent.aggregate import aggregate
 from alliance_meta.effects.dependent.groups import grouping
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import InputError
+from alliance_meta.errors import DependenceWarning, InputError
 from alliance_meta.models.recipes import DEFAULT_RHO
-from alliance_meta.notes import NotApplicable, Note
+from alliance_meta.notes import NotApplicable, Note, check_option, warn_note
 from alliance_meta.result import Result
 from alliance_meta.results.fit import Fit, Noun, frame_of
 from alliance_meta.results.robust import RobustResults
@@ -186,3 +186,51 @@ class Adjusted(OfStudies):
         """Return why numbers do not exist, each reason once."""
         values = (self.estimate, self.se, self.ci_lb, self.ci_ub, self.pval)
         return tuple(dict.fromkeys(f"Not applicable: {one.reason}" for one in values if isinstance(one, NotApplicable)))
+
+
+Side = Literal["right", "left"]
+FEW = 10
+
+
+def sign_of(source: Given, side: Side | None) -> float:
+    """Return 1 where positive results are favoured, else -1; by default the sign of the mean."""
+    if side is None:
+        return source.sign
+    check_option("side", side, Side)
+    return 1.0 if side == "right" else -1.0
+
+
+def side_of(sign: float) -> Side:
+    """Return the name of a direction."""
+    return "right" if sign > 0 else "left"
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise an `InputError` unless a two-sided level of significance makes sense."""
+    if not 0.0 < alpha < 0.5:
+        raise InputError(f"alpha={alpha!r} is the two-sided level of significance of the studies, between 0 and 0.5")
+
+
+def as_independent(source: Given, who: str, *, stacklevel: int = 4) -> tuple[Note, ...]:
+    """Warn, and return the note, where a method is about to take several effects of one study as independent."""
+    if not source.dependent:
+        return ()
+    message = (
+        f"{who} took {source.k} effects from {source.studies} studies as independent: what one study says several "
+        "times counts several times. Make one effect of each study with aggregate or select_effects."
+    )
+    return (warn_note("dependence-ignored", message, DependenceWarning, stacklevel=stacklevel),)
+
+
+def check_finite(**values: float) -> None:
+    """Raise an `InputError` unless each of these values, on the analysis scale, is finite."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise InputError(f"{name}={value!r} must be a finite value on the analysis scale")
+
+
+def few_effects(k: int, who: str, what: str = "Effects") -> tuple[Note, ...]:
+    """Return the note on fewer than ten effects."""
+    if not 0 < k < FEW:
+        return ()
+    return (Note("few-effects", f"{what}: {k}. With fewer than {FEW}, {who} says little."),)

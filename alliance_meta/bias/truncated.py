@@ -7,8 +7,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from alliance_meta.bias.favoured import Side, as_independent, check_alpha, few_effects, side_of, sign_of
-from alliance_meta.bias.given import Adjusted, Given, given
+from alliance_meta.bias.given import (
+    Adjusted,
+    Given,
+    Side,
+    as_independent,
+    check_alpha,
+    few_effects,
+    given,
+    side_of,
+    sign_of,
+)
 from alliance_meta.core.bias import significance as core
 from alliance_meta.core.bias.worst_case import affirmative
 from alliance_meta.core.distributions import critical_value

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import bias, data, evidence, exchange, explore, fit, reports, sensitivity, sheets
+from alliance_meta.cli import data, evidence, fit, reports, sheets
+from alliance_meta.cli.explorer import server
 
 EPILOG = "Exit codes: 0 done, 1 problems in the input, 2 could not run."
 
@@ -36,21 +37,21 @@ def _common(
 
 
 app.add_typer(data.app, name="data")
-app.command("bias")(bias.bias)
+app.command("bias")(fit.bias)
 app.command("check")(sheets.check)
 app.command("codebook")(sheets.codebook)
 app.command("claims")(evidence.claims)
 app.command("consistency")(evidence.consistency)
 app.command("convert")(sheets.convert)
-app.command("deposit")(exchange.deposit)
-app.command("diff")(exchange.diff)
-app.command("explore")(explore.explore)
-app.command("export")(exchange.export)
+app.command("deposit")(sheets.deposit)
+app.command("diff")(sheets.diff)
+app.command("explore")(server.explore)
+app.command("export")(sheets.export)
 app.command("fit")(fit.fit)
 app.command("match")(evidence.match)
 app.command("new-report")(reports.new_report)
-app.command("read")(exchange.read)
+app.command("read")(sheets.read)
 app.command("report")(reports.report)
 app.command("reproduce")(evidence.reproduce)
-app.command("sensitivity")(sensitivity.sensitivity)
+app.command("sensitivity")(fit.sensitivity)
 app.command("template")(sheets.template)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alliance_meta.cli.options import JsonOption
-from alliance_meta.cli.output import print_json, print_table, records
+from alliance_meta.cli.options import JsonOption, print_json, print_table, records
 
 if TYPE_CHECKING:
     from alliance_meta.errors import Problem
@@ -58,7 +57,7 @@ def check(json: JsonOption = False) -> None:
     numbers that contradict each other.
     """
     from alliance_meta.effects.datasets import check_datasets, list_datasets
-    from alliance_meta.evidence.registry import check_registry
+    from alliance_meta.evidence.consistency_check import check_registry
 
     problems = [*check_datasets(), *check_registry()]
     _say(problems, f"{len(list_datasets())} data sets agree with their cards, and the registry is sound", json=json)
@@ -77,7 +76,7 @@ def seal(
     For whoever adds to the data, such as an entry to the registry: alliance-meta data seal published
     """
     from alliance_meta.effects.datasets import folder_of, seal_dataset
-    from alliance_meta.evidence.registry import check_registry
+    from alliance_meta.evidence.consistency_check import check_registry
 
     folder = folder_of(name)
     problems = check_registry() if name == "published" else []

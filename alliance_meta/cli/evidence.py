@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alliance_meta.cli.options import JsonOption, check_naming, check_shipped, takes_sheet
-from alliance_meta.cli.output import held_notes, print_json, print_note, print_table, records
+from alliance_meta.cli.options import (
+    JsonOption,
+    check_naming,
+    check_shipped,
+    held_notes,
+    print_json,
+    print_note,
+    print_table,
+    records,
+    takes_sheet,
+)
 from alliance_meta.errors import InputError
 from alliance_meta.tables.document import as_text
 from alliance_meta.tables.format import fixed
@@ -80,7 +89,7 @@ def match(
 
 
 def _check_source(source: str, naming: dict[str, Any]) -> None:
-    from alliance_meta.evidence.own_sheet import is_sheet
+    from alliance_meta.evidence.reproduction import is_sheet
 
     if not is_sheet(source):
         check_shipped(source, naming)
@@ -91,14 +100,14 @@ def _rows(source: str, naming: dict[str, Any]) -> CodedTable:
     """Return the rows of a file or of a shipped data set."""
     from alliance_meta.effects.datasets import load_dataset
     from alliance_meta.effects.sheet.ingest import read_coded
-    from alliance_meta.evidence.own_sheet import is_sheet, with_r
+    from alliance_meta.evidence.reproduction import is_sheet, with_r
 
     return with_r(read_coded(source, **naming)) if is_sheet(source) else load_dataset(source)
 
 
 def _results(source: str, naming: dict[str, Any]) -> list[tuple[Any, str | None]]:
     """Return the printed means of a data card or of the datapackage beside a sheet, each with its rows."""
-    from alliance_meta.evidence.own_sheet import printed_results
+    from alliance_meta.evidence.reproduction import printed_results
 
     found = [
         (one, one.route.get("subset") if one.route else None)

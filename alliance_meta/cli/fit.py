@@ -1,4 +1,4 @@
-"""``alliance-meta fit``: fit a model to the effects of a sheet."""
+"""``alliance-meta fit``, ``bias`` and ``sensitivity``: a model of a sheet's effects, and what it rests on."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from alliance_meta.cli.options import (
     check_shipped,
     checked_level,
     column,
+    held_notes,
     one_of,
     option,
+    print_json,
+    print_note,
+    shown_path,
     takes_sheet,
 )
-from alliance_meta.cli.output import held_notes, print_json, print_note, shown_path
 from alliance_meta.errors import InputError
 from alliance_meta.files import write_bytes
 from alliance_meta.notes import RobustType, Tau2Method, Test, VType
@@ -373,3 +376,117 @@ def results_bytes(result: Any, document: dict[str, Any], *, ending: str) -> byte
     from alliance_meta.tables.format import frame_csv
 
     return frame_csv(result.tidy()).encode("utf-8")
+
+
+PANEL_SETTINGS = ("method", "test", "rho", "cluster", "random", "robust")
+PANEL_OPTIONS: Options = {
+    **{name: CHOICES[name] for name in ("model", *PANEL_SETTINGS, "level", "vtype", "subset")},
+    "funnel": option(Path | None, "Draw a funnel plot (.svg, .pdf or .png).", metavar="FILE"),
+    "figure": option(Path | None, "Draw what every method gives (.svg, .pdf or .png).", metavar="FILE"),
+    "out": option(Path | None, "Write the table (.csv) or everything (.json).", metavar="FILE"),
+    "json": CHOICES["json"],
+}
+
+
+@partial(takes_sheet, options=PANEL_OPTIONS)
+def bias(
+    context: typer.Context,
+    source: SourceArgument,
+    *,
+    chosen: Any,
+    naming: dict[str, Any],
+) -> None:
+    """Show what the mean effect would be if studies were missing, by every method that suits the data.
+
+    Worst case first; each row says what it assumes, or why it does not apply. Nothing here is a verdict.
+
+    For example: alliance-meta bias coding.csv --funnel funnel.svg
+    """
+    from alliance_meta.bias.panels import panel
+    from alliance_meta.plots import bias_panel, figure_bytes, funnel
+
+    given = {name: context.params[name] for name in PANEL_SETTINGS if typed(context, name)}
+    endings = check_outputs(source, {"--funnel": chosen.funnel, "--figure": chosen.figure}, chosen.out)
+    with held_notes() as notes:
+        effects = read_effects(source, subset=chosen.subset, vtype=chosen.vtype, naming=naming)
+        choice = choose(effects, chosen.model, chosen.cluster, bayes=False)
+        check_settings(choice, given)
+        fit = fit_model(effects, choice, mods="1", level=chosen.level, settings=given)
+        result = panel(fit)
+        drawn: dict[Path | None, Any] = {chosen.funnel: lambda: funnel(fit), chosen.figure: lambda: bias_panel(result)}
+        files = {
+            path: figure_bytes(draw(), format=endings[path].lstrip("."))
+            for path, draw in drawn.items()
+            if path is not None
+        }
+        document = choice.document(given, result)
+        if chosen.out is not None:
+            files[chosen.out] = results_bytes(result, document, ending=endings[chosen.out])
+    give(result, document, files, notes, as_json=chosen.json)
+
+
+BATTERY_OPTIONS: Options = {
+    "rho": option(float, "Assumed correlation of sampling errors within a study.", 0.6),
+    "cluster": CHOICES["cluster"],
+    "scenario": option(
+        list[str] | None, "One of the analyses, e.g. lowest; once for each. All by default.", metavar="KEY"
+    ),
+    "select": option(
+        list[str] | None,
+        "One effect per study by this column and order, e.g. rater=client,observer; once for each column. Other values "
+        "come last, and of what is still equal the first row counts.",
+        metavar="RULE",
+    ),
+    "seed": option(int | None, "For the analysis that draws from its posterior, which takes a minute.", metavar="N"),
+    **{name: CHOICES[name] for name in ("level", "vtype", "subset")},
+    "figure": option(Path | None, "Draw what every analysis gives (.svg, .pdf or .png).", metavar="FILE"),
+    "out": option(Path | None, "Write the table (.csv) or everything (.json).", metavar="FILE"),
+    "json": CHOICES["json"],
+}
+
+
+@partial(takes_sheet, options=BATTERY_OPTIONS)
+def sensitivity(source: SourceArgument, *, chosen: Any, naming: dict[str, Any]) -> None:
+    """Show the mean effect by every usual analysis, and what it would take to change the answer.
+
+    Each row changes one thing about the headline; a row that does not apply says why. Nothing here is a verdict.
+
+    For example: alliance-meta sensitivity coding.csv --figure battery.svg
+    """
+    from alliance_meta import plots
+    from alliance_meta.sensitivity.batteries.battery import ALL, battery
+
+    endings = check_outputs(source, {"--figure": chosen.figure}, chosen.out)
+    rule = _rule(chosen.select or [])
+    with held_notes() as notes:
+        effects = read_effects(source, subset=chosen.subset, vtype=chosen.vtype, naming=naming)
+        result = battery(
+            effects,
+            rho=chosen.rho,
+            scenarios=chosen.scenario or ALL,
+            cluster=chosen.cluster or "study_id",
+            select=rule or None,
+            level=chosen.level,
+            seed=chosen.seed,
+        )
+        counted = f"{result.k} effects from {result.studies} studies"
+        choice = Choice(CHE if result.studies < result.k else RANDOM, f"the headline; {counted}")
+        document = choice.document({"rho": chosen.rho}, result)
+        files = {}
+        if chosen.figure is not None:
+            figure: Any = plots.battery(result)
+            files[chosen.figure] = plots.figure_bytes(figure, format=endings[chosen.figure].lstrip("."))
+        if chosen.out is not None:
+            files[chosen.out] = results_bytes(result, document, ending=endings[chosen.out])
+    give(result, document, files, notes, as_json=chosen.json)
+
+
+def _rule(texts: list[str]) -> dict[str, Any]:
+    """Read how one effect per study is chosen: a column and its values, the preferred first, or an order."""
+    rule: dict[str, Any] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not name or not values:
+            raise typer.BadParameter(f"{text!r} is no COLUMN=VALUE,VALUE", param_hint="--select")
+        rule[name] = values if values in ("lowest", "highest") else values.split(",")
+    return {"by": rule, "unlisted": "last", "ties": "first"} if rule else {}

@@ -11,8 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from alliance_meta.cli.options import takes_sheet
-from alliance_meta.cli.output import print_note, shown_path
+from alliance_meta.cli.options import print_note, shown_path, takes_sheet
 from alliance_meta.errors import AllianceMetaError
 
 LOOK_AGAIN = 0.5

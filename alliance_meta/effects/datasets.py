@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.effects.card import DataCard, FieldCard
-from alliance_meta.effects.provenance import Provenance
-from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.coded import CodedTable, Provenance
 from alliance_meta.errors import CannotRunError, InputError, Problem
 from alliance_meta.files import sha256, write_bytes
 from alliance_meta.notes import did_you_mean

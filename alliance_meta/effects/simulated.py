@@ -13,8 +13,7 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.core.simulation import Alternative, By, Plan, Selection, Simulated, Whole
 from alliance_meta.core.simulation import simulate as run
-from alliance_meta.effects.provenance import Provenance
-from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.coded import CodedTable, Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, check_option, did_you_mean
 

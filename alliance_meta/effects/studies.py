@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.core.dependent import IntArray, codes
-from alliance_meta.effects.provenance import Provenance
-from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.coded import CodedTable, Provenance
 from alliance_meta.effects.sheet.columns import YEAR_PRINTED, canonical_name, rank_of
 from alliance_meta.errors import CodingError, DependenceWarning, InputError, Problem
 from alliance_meta.notes import Note, warn_note

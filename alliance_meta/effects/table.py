@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.core.dependent import IntArray, codes
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.effects.sheet.columns import column_letter, without_codes
 from alliance_meta.effects.studies import (
     STUDY,

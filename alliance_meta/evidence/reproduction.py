@@ -1,29 +1,283 @@
-"""`reproduce`: printed results beside ours, and which choices make the difference."""
+"""`reproduce`: printed results beside ours, and which choices make the difference; also of a typed sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from alliance_meta._typing import AnyArray, Array
+from alliance_meta.conditions import check_subset
+from alliance_meta.effects.card import PublishedResult
 from alliance_meta.effects.contract.description import PACKAGE
 from alliance_meta.effects.contract.template import printed_moderators
+from alliance_meta.effects.converting.rows import convert
 from alliance_meta.effects.datasets import list_datasets, load_dataset
-from alliance_meta.errors import CodingError, InputError
-from alliance_meta.evidence.own_sheet import is_sheet, read_sheet
-from alliance_meta.evidence.printed import agrees, read_printed
-from alliance_meta.evidence.route_fit import follow
-from alliance_meta.evidence.route_search import Found, Search, search
-from alliance_meta.evidence.routes import Route, route_from
+from alliance_meta.effects.sheet.coded import CodedTable, Provenance
+from alliance_meta.effects.sheet.examine import examine
+from alliance_meta.effects.sheet.ingest import read_coded
+from alliance_meta.errors import CodingError, InputError, quiet
+from alliance_meta.evidence.printed import HAIR, Fit, PrintedNumber, agrees, cut_off, gaps, read_printed
+from alliance_meta.evidence.route_engine import (
+    Followed,
+    Samples,
+    follow,
+    join,
+    make_samples,
+    one_level,
+    several_levels,
+    simple_means,
+)
+from alliance_meta.evidence.routes import TESTS, Route, route_from
+from alliance_meta.formulas import parse_formula
 from alliance_meta.notes import NotApplicable
 
-if TYPE_CHECKING:
-    from pathlib import Path
+# Where none of these is printed, routes that only differ in inference print the same.
+INFERENCE = frozenset({"ci_lb", "ci_ub", "se", "stat", "z", "t", "ddf", "pval", "pi_lb", "pi_ub"})
+# People are the table's, whatever the route.
+NOT_CHOSEN = frozenset({"N"})
+COUNTS = frozenset({"k", "n_effects", "N", "QEdf", "ddf"})
+# Numbers that must be met by rounding before one that is cut off is called a slip.
+LEAST_BESIDE = 2
+# What programs call by one name and compute in several ways: a printed number may be either.
+ALSO = {"I2": "I2_Q"}
 
-    import pandas as pd
 
-    from alliance_meta.effects.card import PublishedResult
-    from alliance_meta.effects.sheet.coded import CodedTable
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A route with what it gives and how far that is from the printed numbers."""
+
+    route: Route
+    values: Mapping[str, float]  # by metafor's names
+    # The largest distance, in half units of the last printed digit; at most 1 rounds to what is printed.
+    distance: float
+    # ``"cut off"``: all but one round to what is printed, and that one reads so if its further digits are cut off.
+    fit: Fit
+    gaps: Mapping[str, float]  # the distance of each printed number
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every printed number is met within its rounding."""
+        return self.fit == "rounded"
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """Every route that was followed, the nearest first."""
+
+    printed: Mapping[str, PrintedNumber]
+    samples: Samples  # what was pooled, and what could not be made
+    followed: Followed  # every route and what it gives
+    order: AnyArray  # places of the routes, best first: those that fit, usual ones before rare ones, then by distance
+    fits: AnyArray  # (R,): 2 rounded, 1 cut off, 0 neither
+    distances: Array  # (R,)
+    each: Mapping[str, Array]  # (R,) each: distance of each printed number
+
+    def __len__(self) -> int:
+        return len(self.followed.routes)
+
+    @cached_property
+    def usual(self) -> AnyArray:
+        """Which routes are usual, (R,)."""
+        return np.array([route.usual for route in self.followed.routes])
+
+    def found(self, place: int) -> Found:
+        """Return one route."""
+        kinds: tuple[Fit, Fit, Fit] = ("no", "cut off", "rounded")
+        return Found(
+            self.followed.routes[place],
+            self.followed.of(place),
+            float(self.distances[place]),
+            kinds[int(self.fits[place])],
+            {name: float(column[place]) for name, column in self.each.items()},
+        )
+
+    def best(self, *, fit: Fit | None = None, usual: bool | None = None, most: int | None = None) -> list[Found]:
+        """Return routes in order, of one kind if asked."""
+        wanted = {"rounded": 2, "cut off": 1, "no": 0, None: None}[fit]
+        places = [
+            int(place)
+            for place in self.order
+            if (wanted is None or self.fits[place] == wanted) and (usual is None or self.usual[place] == usual)
+        ]
+        return [self.found(place) for place in places[:most]]
+
+    def count(self, *, fit: Fit = "rounded", usual: bool | None = None) -> int:
+        """Return how many routes fit."""
+        right = self.fits == {"rounded": 2, "cut off": 1, "no": 0}[fit]
+        return int((right if usual is None else right & (self.usual == usual)).sum())
+
+    @property
+    def chosen(self) -> list[str]:
+        """The printed numbers that tell routes apart."""
+        return [name for name in self.each if name not in NOT_CHOSEN]
+
+    @cached_property
+    def different(self) -> int:
+        """How many different results the routes print, to as many digits as are printed."""
+        rounded = []
+        for name in self.chosen:
+            unit = 10.0 ** -self.printed[name].decimals
+            values = self.followed.values.get(name, np.full(len(self), np.nan))
+            rounded.append(np.where(np.isnan(values), np.inf, np.round(values / unit)))
+        return len(np.unique(np.stack(rounded), axis=1).T) if rounded else 0
+
+
+def search(
+    table: CodedTable,
+    printed: Mapping[str, PrintedNumber],
+    *,
+    scale: str,
+    ri: str | None = None,
+    ni: str | None = None,
+    cluster: str | None = None,
+    subset: str | None = None,
+    level: float = 0.95,
+) -> Search:
+    """Follow every route and order them by how near they come to the printed numbers.
+
+    Raises `InputError`: printed numbers of which none says anything about the route; a table of which no effect can be
+    made.
+    """
+    samples = make_samples(table, scale=scale, ri=ri, ni=ni, cluster=cluster, subset=subset)
+    tests = TESTS if INFERENCE & set(printed) else TESTS[:1]
+    parts = [
+        *one_level(samples.found, tests, scale=scale, level=level),
+        *simple_means(samples.found, tests, scale=scale, level=level),
+        *several_levels(samples.found, samples.groups, tests, scale=scale, level=level),
+    ]
+    followed = join(parts)
+    each = {name: _gaps(followed, name, number) for name, number in printed.items()}
+    chosen = [name for name in each if name not in NOT_CHOSEN]
+    if not set(chosen) - COUNTS:
+        raise InputError("nothing printed tells routes apart: give at least an estimate")
+    distances: Array = np.stack([each[name] for name in chosen]).max(axis=0)
+    fits = _fits(followed, printed, {name: each[name] for name in chosen})
+    usual = np.array([route.usual for route in followed.routes])
+    order = np.lexsort((_plainness(followed), distances, (fits > 0) & ~usual, -fits, _counts(each)))
+    return Search(printed, samples, followed, order, fits, distances, each)
+
+
+def _gaps(followed: Followed, name: str, number: PrintedNumber) -> Array:
+    none = np.full(len(followed.routes), np.nan)
+    found = gaps(followed.values.get(name, none), number)
+    if name in ALSO:
+        found = np.minimum(found, gaps(followed.values.get(ALSO[name], none), number))
+    if name == "k":
+        several = np.array([route.model in ("multilevel", "rve") for route in followed.routes])
+        found = np.where(several, np.minimum(found, gaps(followed.values["n_effects"], number)), found)
+    return found
+
+
+def _fits(followed: Followed, printed: Mapping[str, PrintedNumber], each: Mapping[str, Array]) -> AnyArray:
+    """Say of every route whether it rounds to what is printed (2), does so but for one digit cut off (1), or not.
+
+    That one number in three reads as printed when its further digits are cut off is a slip that happens. One in one
+    or two is no more than a second chance to agree.
+    """
+    rounded = np.stack([column <= 1.0 + HAIR for column in each.values()])
+    none = np.full(len(followed.routes), np.nan)
+    cut = np.stack(
+        [
+            np.zeros_like(rounded[0]) if name in COUNTS else cut_off(followed.values.get(name, none), printed[name])
+            for name in each
+        ]
+    )
+    measured = np.array([name not in COUNTS for name in each])
+    one = (~rounded).sum(axis=0) == 1
+    enough = rounded[measured].sum(axis=0) >= LEAST_BESIDE
+    slip = one & (rounded | cut).all(axis=0) & enough
+    return np.where(rounded.all(axis=0), 2, np.where(slip, 1, 0))
+
+
+def _counts(each: Mapping[str, Array]) -> AnyArray:
+    """Put routes to another number of studies than the printed one last."""
+    wrong = np.zeros(len(next(iter(each.values()))), dtype=bool)
+    for name in ("k", "n_effects"):
+        if name in each:
+            wrong |= each[name] > 1.0
+    return wrong
+
+
+def _plainness(followed: Followed) -> Array:
+    """Break ties: usual routes first, without averaging before with."""
+    return np.array([(not route.usual) * 2.0 + (route.per is not None) for route in followed.routes])
+
+
+SHEETS = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xlsm")
+
+
+def is_sheet(name: str | Path) -> bool:
+    """Tell a file from the name of a shipped data set."""
+    path = Path(name)
+    return path.suffix.lower() in SHEETS or path.name != str(name) or path.is_file()
+
+
+def read_sheet(name: str | Path, **naming: Any) -> tuple[CodedTable, list[PublishedResult]]:
+    """Return the rows of a sheet and the printed results beside it; `naming` says what `SheetOptions` does.
+
+    Raises `CodingError`, `InputError`: errors in the sheet; no printed result beside it, or one that cannot be read.
+    """
+    reading = examine(name, hold="read", **naming)
+    if reading.table is None:
+        raise CodingError(reading.errors, source=reading.source)
+    wrong = [problem for problem in reading.problems if problem.kind in ("description", "published")]
+    if wrong:
+        raise CodingError(wrong, source=reading.source)
+    if not reading.published:
+        raise InputError(
+            f"{reading.source} has no printed result beside it; `alliance-meta template NAME` writes a sheet with one, "
+            f"or name it in {PACKAGE}: alliance_meta.published = [{{'printed': {{'estimate': '.275', 'k': '190'}}}}]"
+        )
+    table = with_r(reading.table)
+    for place, result in enumerate(reading.published):
+        _check(result, list(table.columns), f"{PACKAGE}: alliance_meta.published[{place}]")
+    return table, list(reading.published)
+
+
+def read_rows(table: Any, ri: str | None, ni: str | None, *, who: str) -> CodedTable:
+    """Return the rows that a user names: a table, a data frame, a file, or a shipped data set; `who` asks."""
+    if isinstance(table, CodedTable):
+        return table
+    if isinstance(table, pd.DataFrame):
+        return CodedTable(table, Provenance(source="data frame"))
+    if not isinstance(table, str | Path):
+        raise InputError(f"{who} needs rows: a table, a file or the name of a data set, not {type(table).__name__}")
+    return with_r(read_coded(table, ri=ri, ni=ni)) if is_sheet(table) else load_dataset(str(table))
+
+
+def printed_results(name: str | Path, **naming: Any) -> tuple[PublishedResult, ...]:
+    """Return the printed results of a sheet or of a shipped data set."""
+    if is_sheet(name):
+        return tuple(read_sheet(name, **naming)[1])
+    card = load_dataset(str(name)).card
+    return () if card is None else card.published
+
+
+def _check(result: PublishedResult, columns: list[str], where: str) -> None:
+    """Refuse what a description asks for and no table can give, before anything is run."""
+    if result.subset is not None:
+        check_subset(result.subset, columns, where=f"{where}.subset")
+    if result.route is None:
+        return
+    route = route_from(result.route, where=f"{where}.route")
+    if route.subset is not None:
+        check_subset(route.subset, columns, where=f"{where}.route.subset")
+    parse_formula(route.mods, where=f"{where}.route.mods")
+
+
+def with_r(table: CodedTable) -> CodedTable:
+    """Make r of other statistics where the sheet has them."""
+    if "es_type" not in table.columns or table.column("es_type").isna().all():
+        return table
+    with quiet():
+        return convert(table)
+
 
 COLUMNS = ("dataset", "result", "source", "kind", "quantity", "scale", "printed", "ours", "agrees", "route", "note")
 

@@ -11,7 +11,7 @@ from alliance_meta.core.correlations.likelihood import CorrelationFit, correlati
 from alliance_meta.core.univariate.fit import estimate_tau2, fixed_tau2
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.design import design_of
-from alliance_meta.effects.pearson import pearson
+from alliance_meta.effects.sizes import pearson
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import ConvergenceWarning, TruncationWarning

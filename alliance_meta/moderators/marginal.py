@@ -13,7 +13,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.core.distributions import critical_values, statistic, two_sided_p
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.moderators.grid import (
     Weights,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.effects.studies import dependence_notes
 from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import InputError
@@ -17,17 +17,21 @@ from alliance_meta.models.recipes import DEFAULT_RHO
 from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.moderators.comparisons import NAMES as ADJUSTMENTS
 from alliance_meta.moderators.comparisons import Adjustment
-from alliance_meta.moderators.table_frames import (
+from alliance_meta.moderators.table_rows import (
+    AS_R,
     OVERALL,
+    PER_UNIT,
     Fitted,
+    Moderator,
+    TableModel,
+    Working,
     fit_all,
     frame_of_gaps,
     frame_of_rows,
     frame_of_tests,
     notes_of,
+    read_moderators,
 )
-from alliance_meta.moderators.table_rows import AS_R, PER_UNIT, Moderator, read_moderators
-from alliance_meta.moderators.working import TableModel, Working
 from alliance_meta.notes import NotApplicable, Note, RobustType, check_option, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import records_of

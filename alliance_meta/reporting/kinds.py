@@ -423,8 +423,8 @@ def _robust(fit: Any, spec: Analysis) -> Any:
 def read_prior(text: str, name: str) -> Prior:
     """Return the prior that a key of an analysis names; an `InputError` where it is none or one of something else."""
     from alliance_meta.bayes.exact.setup import check_kind
-    from alliance_meta.bayes.priors.names import parse
     from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
+    from alliance_meta.bayes.priors.tau import parse
 
     prior = parse(text)
     check_kind(prior, TauPrior if name == "tau_prior" else EffectPrior, name)

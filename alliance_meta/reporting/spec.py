@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from alliance_meta.core.robust.rve import Working
 from alliance_meta.effects.dependent.aggregate import Aggregation
-from alliance_meta.effects.flow_file import Check
+from alliance_meta.effects.flow import Check
 from alliance_meta.notes import Degrees, Measure, RobustType, VType
 
 AnalysisKind = Literal["random", "multilevel", "rve", "bayes"]

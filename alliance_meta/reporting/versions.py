@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from alliance_meta.effects.exchange.moves import Move, Moves, moves
-from alliance_meta.effects.exchange.versions import SheetDiff, diff
+from alliance_meta.effects.exchange.versions import Move, Moves, SheetDiff, diff, moves
 from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.files import sha256

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.notes import NotApplicable, Note
 from alliance_meta.result import Result
 from alliance_meta.tables.document import Table

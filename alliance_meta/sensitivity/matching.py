@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.effects.sheet.coded import CodedTable
-from alliance_meta.evidence.own_sheet import read_rows
 from alliance_meta.evidence.printed import HAIR
-from alliance_meta.evidence.route_search import Found, Search, search
+from alliance_meta.evidence.reproduction import Found, Search, read_rows, search
 from alliance_meta.evidence.routes import code
 from alliance_meta.evidence.scan import PrintedLine, read_line
 from alliance_meta.notes import NotApplicable, Note, merge_notes

@@ -13,7 +13,7 @@ from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core import resampling
 from alliance_meta.core.resampling import Recipe, Refits
 from alliance_meta.core.univariate.wls import make_batch
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_cores, check_iterations, check_seed, merge_notes
 from alliance_meta.result import Result

@@ -24,7 +24,7 @@ from alliance_meta.core.robust.sandwich import (
     wald,
 )
 from alliance_meta.effects.dependent.groups import read_clusters
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.effects.studies import DEPENDENT
 from alliance_meta.errors import InputError
 from alliance_meta.notes import (

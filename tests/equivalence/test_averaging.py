@@ -12,7 +12,7 @@ from scipy import optimize, special, stats
 
 import alliance_meta as am
 from alliance_meta.bayes import average, priors, robma
-from alliance_meta.bayes.averaged.averages import AveragedMarginal
+from alliance_meta.bayes.averaged.results import AveragedMarginal
 from alliance_meta.bayes.marginals import MixtureMarginal
 from alliance_meta.core.bayes.average import SubsetProblem, average_subsets, subset_log_likelihoods, subset_moments
 from alliance_meta.core.bayes.quadrature import NormalMixture, TauDensity

@@ -288,7 +288,7 @@ def test_argl_without_a_solution_says_so(monkeypatch):
     def unsolved(*arguments: Any) -> Solved:
         return replace(solve(*arguments), found=np.array([False]))
 
-    monkeypatch.setattr("alliance_meta.bias.selection_models.inference.solve", unsolved)
+    monkeypatch.setattr("alliance_meta.bias.selection_models.result.solve", unsolved)
     with pytest.raises(am.InputError, match=r"ARGL's equations have no solution .* estimator='CML'"):
         bias.selmodel(fitted(), estimator="ARGL")
 

@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 
 import alliance_meta as am
 from alliance_meta import priors
-from alliance_meta.core.smooth_basis import smooth_basis
+from alliance_meta.bayes.pymc.independent import smooth_basis
 from alliance_meta.errors import DroppedRowsWarning
 from tests.equivalence.pymc_density import OFFSET, as_draws, check_draws_of_studies, log_density
 from tests.tolerances import CLOSED_FORM

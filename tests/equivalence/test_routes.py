@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 
 from alliance_meta import load_dataset
-from alliance_meta.effects.provenance import Provenance
-from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.coded import CodedTable, Provenance
 from alliance_meta.evidence.printed import read_printed
-from alliance_meta.evidence.route_fit import follow
-from alliance_meta.evidence.route_search import Search, search
+from alliance_meta.evidence.reproduction import Search, search
+from alliance_meta.evidence.route_engine import follow
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 COMPARED = (

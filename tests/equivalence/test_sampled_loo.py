@@ -12,8 +12,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
-from alliance_meta.bayes.sampled.gate import FAILED
-from alliance_meta.bayes.sampled.quantities import SamplerSettings
+from alliance_meta.bayes.sampled.quantities import FAILED, SamplerSettings
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.core.bayes.average import GAP, stacking_weights
 from alliance_meta.errors import ConvergenceWarning, DependenceWarning

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.effects import read_flow
-from alliance_meta.effects.provenance import Provenance
-from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.coded import CodedTable, Provenance
 from alliance_meta.plots import evidence_map_data, prisma_data, rob_data
 from tests.plots.cases import LONG, NAMES, fitted
 from tests.unit.test_flow import GAD, WHOLE

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from alliance_meta import EffectSizes, RandomEffectsModel
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.evidence.umbrellas import umbrella
 from alliance_meta.models.subgroups import subgroups

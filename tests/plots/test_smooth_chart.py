@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alliance_meta import InputError
-from alliance_meta.bayes.sampled.gate import FAILED
+from alliance_meta.bayes.sampled.quantities import FAILED
 from alliance_meta.plots import smooth, smooth_data
 from tests.plots.cases import molloy
 from tests.plots.charts import draw

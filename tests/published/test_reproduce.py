@@ -8,7 +8,7 @@ import pytest
 from alliance_meta import InputError, RandomEffectsModel, escalc, load_dataset
 from alliance_meta.evidence import reproduce
 from alliance_meta.evidence.printed import agrees, distance, read_printed
-from alliance_meta.evidence.route_search import search
+from alliance_meta.evidence.reproduction import search
 from tests.tolerances import printed
 
 pytestmark = pytest.mark.published

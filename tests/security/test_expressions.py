@@ -15,8 +15,7 @@ import alliance_meta as am
 from alliance_meta.cli import main
 from alliance_meta.conditions import select_rows
 from alliance_meta.design import build_design
-from alliance_meta.effects.provenance import Provenance
-from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.coded import CodedTable, Provenance
 from alliance_meta.errors import AllianceMetaError, DesignError, InputError
 from alliance_meta.formulas import parse_formula
 from tests.security.payloads import BOMBS, CODE, FORMULAS, SUBSET_BOMBS, SUBSETS, TOUCH, generated, nothing_runs

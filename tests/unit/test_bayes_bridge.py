@@ -11,7 +11,7 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
-from alliance_meta.bayes.sampled.gate import convergence_problems
+from alliance_meta.bayes.sampled.quantities import convergence_problems
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.bayes.sampled.sampling import sample
 from tests.tolerances import CLOSED_FORM

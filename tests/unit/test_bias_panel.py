@@ -11,8 +11,7 @@ import pytest
 import alliance_meta as am
 from alliance_meta import bias
 from alliance_meta.bias import panels
-from alliance_meta.bias.methods import means
-from alliance_meta.bias.panels import FEW
+from alliance_meta.bias.panels import FEW, means
 from alliance_meta.effects.table import EffectSizes
 from tests.unit.test_every_result import FITS, get
 

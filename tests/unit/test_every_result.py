@@ -21,7 +21,7 @@ from alliance_meta import bayes, bias, moderators, plots, sensitivity
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.bias.given import OfStudies
-from alliance_meta.effects.exchange.moves import moves
+from alliance_meta.effects.exchange.versions import moves
 from alliance_meta.models.subgroups import subgroups
 from alliance_meta.reporting.builds import Change, Changes
 from alliance_meta.result import Result

@@ -18,8 +18,7 @@ from alliance_meta.cli import main
 from alliance_meta.effects.contract.schema import CONTRACT
 from alliance_meta.effects.exchange import deposit as depositing
 from alliance_meta.effects.exchange.deposit import Person
-from alliance_meta.effects.exchange.foreign import examine_foreign
-from alliance_meta.effects.exchange.programs import KINDS, PROGRAMS
+from alliance_meta.effects.exchange.foreign import KINDS, PROGRAMS, examine_foreign
 from alliance_meta.errors import AllianceMetaWarning, MissingFontWarning
 from alliance_meta.files import sha256
 from alliance_meta.tables.pdf import typeset

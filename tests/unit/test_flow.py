@@ -11,7 +11,7 @@ import pytest
 
 from alliance_meta import CannotRunError, CodedTable, CodingError, EffectSizes, InputError
 from alliance_meta.effects import Flow, read_flow
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.errors import SuspiciousInputWarning
 
 # Made up; adds up.

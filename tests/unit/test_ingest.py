@@ -419,10 +419,10 @@ def test_every_suspicion_has_words(sheet):
     from inspect import getsource
 
     from alliance_meta.effects.contract import description
-    from alliance_meta.effects.sheet import checking, encoding, examine, spreadsheet, suspicions
+    from alliance_meta.effects.sheet import checking, examine, reading, spreadsheet, suspicions
 
     kinds = set()
-    for module in (checking, examine, description, encoding, examine, spreadsheet, suspicions):
+    for module in (checking, examine, description, reading, examine, spreadsheet, suspicions):
         for node in ast.walk(ast.parse(getsource(module))):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("suspicion", "departure"):
                 kinds |= {getattr(word.value, "value", "published") for word in node.keywords if word.arg == "kind"}

@@ -13,7 +13,7 @@ import alliance_meta as am
 from alliance_meta.cli import main
 from alliance_meta.errors import CodingError, InputError
 from alliance_meta.evidence.printed import cut_off, distance, half_unit, read_number
-from alliance_meta.evidence.route_fit import follow
+from alliance_meta.evidence.route_engine import follow
 from alliance_meta.evidence.routes import Route, code, route_from
 from alliance_meta.evidence.scan import read_line
 from alliance_meta.sensitivity import match

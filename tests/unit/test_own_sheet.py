@@ -13,7 +13,7 @@ import pytest
 from alliance_meta import CodingError, InputError, RandomEffectsModel, escalc, load_dataset, write_template
 from alliance_meta.cli import main
 from alliance_meta.evidence import reproduce
-from alliance_meta.evidence.own_sheet import is_sheet
+from alliance_meta.evidence.reproduction import is_sheet
 
 
 @pytest.fixture

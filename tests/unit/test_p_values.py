@@ -12,7 +12,7 @@ from scipy import stats
 
 from alliance_meta import BayesianModel, EffectSizes, MultilevelModel, RandomEffectsModel, RVEModel, bias
 from alliance_meta.bias.given import given
-from alliance_meta.bias.p_values.one_each import one_each
+from alliance_meta.bias.p_values import one_each
 from alliance_meta.core.bias import p_values
 from alliance_meta.core.bias import p_values as curve
 from alliance_meta.core.distributions import critical_value

@@ -11,7 +11,7 @@ from scipy import stats
 import alliance_meta as am
 from alliance_meta import EffectSizes, NotApplicable
 from alliance_meta.bayes import power_scaling, predictive_check
-from alliance_meta.bayes.exact import prior_sensitivity
+from alliance_meta.bayes.exact import evidence
 from alliance_meta.core.bayes.predictive import check_statistics
 from alliance_meta.core.bayes.two_level import _combine
 from alliance_meta.errors import InputError
@@ -220,7 +220,7 @@ def test_coefficients_and_chosen_quantities(regression):
 
 
 def test_a_power_that_leaves_the_posterior_improper_is_told(monkeypatch):
-    monkeypatch.setattr(prior_sensitivity, "ALPHAS", (0.5, 2.0))
+    monkeypatch.setattr(evidence, "ALPHAS", (0.5, 2.0))
     es = EffectSizes.from_arrays([0.3, 0.2], [0.01, 0.02])
     fit = am.BayesianModel(es, mu_prior=am.priors.Cauchy(), tau_prior=am.priors.HalfNormal(1)).fit()
     found = power_scaling(fit, what=["mu"])

@@ -15,7 +15,7 @@ from alliance_meta.cli import main
 from alliance_meta.effects import datasets
 from alliance_meta.effects.datasets import check_datasets, data_root
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.evidence.registry import check_registry
+from alliance_meta.evidence.consistency_check import check_registry
 from tools import readings
 from tools.readings import PAGE
 
@@ -59,7 +59,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(data_root() / name, copy / name)
     for module in (datasets, datasets):
         monkeypatch.setattr(module, "data_root", lambda: copy)
-    monkeypatch.setattr("alliance_meta.evidence.registry.data_root", lambda: copy)
+    monkeypatch.setattr("alliance_meta.evidence.consistency_check.data_root", lambda: copy)
     monkeypatch.setattr("alliance_meta.evidence.published_results.data_root", lambda: copy)
     return copy
 

@@ -14,8 +14,7 @@ from scipy import stats
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
 from alliance_meta.bayes.marginals import Marginal
-from alliance_meta.bayes.sampled.gate import FAILED
-from alliance_meta.bayes.sampled.quantities import SamplerSettings
+from alliance_meta.bayes.sampled.quantities import FAILED, SamplerSettings
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import ConvergenceWarning
 from tests.tolerances import CLOSED_FORM

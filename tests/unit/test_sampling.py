@@ -8,7 +8,7 @@ import pytest
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge as bridge
 from alliance_meta.bayes.sampled import sampling
-from alliance_meta.bayes.sampled.compiled import CompiledModel
+from alliance_meta.bayes.sampled.quantities import CompiledModel
 from alliance_meta.errors import CannotRunError, ConvergenceWarning, FallbackWarning
 
 

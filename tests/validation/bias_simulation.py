@@ -20,7 +20,7 @@ import numpy as np
 
 import alliance_meta as am
 from alliance_meta import bias
-from alliance_meta.bias.selection_models.inference import Inference, replicates, solved_by, spread
+from alliance_meta.bias.selection_models.result import Inference, replicates, solved_by, spread
 from alliance_meta.core.dependent import codes
 from alliance_meta.core.distributions import critical_value, two_sided_p
 from alliance_meta.core.selection.search import fit_selection

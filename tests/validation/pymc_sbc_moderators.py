@@ -7,7 +7,7 @@ import numpy as np
 import alliance_meta as am
 from alliance_meta import priors
 from alliance_meta.bayes import pymc
-from alliance_meta.core.smooth_basis import smooth_basis
+from alliance_meta.bayes.pymc.independent import smooth_basis
 from tests.validation.pymc_sbc import Family
 from tests.validation.pymc_sbc_independent import MU, TAU, draw, sizes
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 import alliance_meta as am
 from alliance_meta.bayes import arviz_bridge
-from alliance_meta.core.smooth_basis import smooth_basis
+from alliance_meta.bayes.pymc.independent import smooth_basis
 
 pytestmark = pytest.mark.slow
 

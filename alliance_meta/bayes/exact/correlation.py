@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bayes.exact.model import BayesianModel
-from alliance_meta.bayes.exact.output import intervals_line, posterior_table
+from alliance_meta.bayes.exact.prediction import intervals_line, posterior_table
 from alliance_meta.bayes.exact.setup import check_kind, tau_density
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis, shown, undefined
 from alliance_meta.bayes.marginals import KINDS, LACKS, GridMarginal, IntervalKind, Marginal, Posterior, as_table, row
@@ -19,7 +19,7 @@ from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
 from alliance_meta.core.bayes.tabulated import TabulatedPosterior, TabulatedProblem, evidence_without, solve_tabulated
 from alliance_meta.core.correlations.likelihood import tabulated_correlations
-from alliance_meta.effects.pearson import as_fisher_z, pearson
+from alliance_meta.effects.sizes import as_fisher_z, pearson
 from alliance_meta.effects.studies import dependence_notes, refuse_dependent
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.encoding import plain

@@ -12,10 +12,16 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
-from alliance_meta.bayes.exact import evidence, output
-from alliance_meta.bayes.exact.evidence import LeaveOneOut, leave_one_out
-from alliance_meta.bayes.exact.predict import predict, predict_rows
-from alliance_meta.bayes.exact.prior_sensitivity import PowerScaling, TauPriors, power_scaling, prior_grid
+from alliance_meta.bayes.exact import evidence, prediction
+from alliance_meta.bayes.exact.evidence import (
+    LeaveOneOut,
+    PowerScaling,
+    TauPriors,
+    leave_one_out,
+    power_scaling,
+    prior_grid,
+)
+from alliance_meta.bayes.exact.prediction import predict, predict_rows
 from alliance_meta.bayes.exact.quantities import Drawn, Quantities
 from alliance_meta.bayes.exact.setup import Priors, PriorSet, coordinates, exact_problem, with_tau
 from alliance_meta.bayes.hypotheses import BayesFactor, read_hypothesis
@@ -86,7 +92,7 @@ def _coefficients(exact: ExactPosterior, tau: Array, rng: np.random.Generator) -
 class ExactResults(Quantities):
     """What the exact posteriors of two-level and of three-level models answer alike."""
 
-    _words, _tables = output, output
+    _words, _tables = prediction, prediction
 
     def predict(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes.exact.evidence import LeaveOneOut, leave_out, multilevel_bayes_factor
-from alliance_meta.bayes.exact.output import brms_code
+from alliance_meta.bayes.exact.prediction import brms_code
 from alliance_meta.bayes.exact.quantities import Drawn
 from alliance_meta.bayes.exact.results import ExactResults
 from alliance_meta.bayes.exact.setup import (

@@ -17,7 +17,6 @@ between .03 and .61; the taus themselves are spread a little less far upwards. I
 
 from __future__ import annotations
 
-from alliance_meta.bayes.priors.names import parse
 from alliance_meta.bayes.priors.prior import (
     Cauchy,
     EffectPrior,
@@ -41,6 +40,7 @@ from alliance_meta.bayes.priors.tau import (
     Lomax,
     Shrinkage,
     Uniform,
+    parse,
 )
 
 MU = Normal(0.0, 0.5)

@@ -11,10 +11,18 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes.arviz_bridge import load
 from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, TauPrior
-from alliance_meta.bayes.pymc.parts import BetaPrior, add_mean, choose, independent_recipe, random_variable, take_part
-from alliance_meta.bayes.pymc.recipe import Draws, NormalScatter
+from alliance_meta.bayes.pymc.parts import (
+    BetaPrior,
+    Draws,
+    NormalScatter,
+    add_mean,
+    choose,
+    independent_recipe,
+    random_variable,
+    take_part,
+)
 from alliance_meta.core.correlations.likelihood import correlations, hypergeometric_nodes, log_marginal
-from alliance_meta.effects.pearson import as_fisher_z, pearson
+from alliance_meta.effects.sizes import as_fisher_z, pearson
 from alliance_meta.effects.table import EffectSizes
 
 if TYPE_CHECKING:

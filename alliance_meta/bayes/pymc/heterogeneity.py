@@ -16,6 +16,7 @@ from alliance_meta.bayes.priors import MU, TAU
 from alliance_meta.bayes.priors.prior import EffectPrior, Normal, Prior, TauPrior
 from alliance_meta.bayes.pymc.parts import (
     BetaPrior,
+    Draws,
     TauPriors,
     add_data,
     add_mean,
@@ -30,7 +31,6 @@ from alliance_meta.bayes.pymc.parts import (
     slopes,
     take_part,
 )
-from alliance_meta.bayes.pymc.recipe import Draws
 from alliance_meta.core.dependent import IntArray
 from alliance_meta.design import Design, design_of
 from alliance_meta.effects.dependent.groups import as_level, factor

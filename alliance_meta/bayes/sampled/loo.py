@@ -14,9 +14,8 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.arviz_bridge import Smoothed
 from alliance_meta.bayes.marginals import column
-from alliance_meta.bayes.pymc.recipe import Recipe
-from alliance_meta.bayes.sampled.gate import FAILED, convergence_problems
-from alliance_meta.bayes.sampled.quantities import SampledQuantities
+from alliance_meta.bayes.pymc.parts import Recipe
+from alliance_meta.bayes.sampled.quantities import FAILED, SampledQuantities, convergence_problems
 from alliance_meta.errors import ConvergenceWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes, warn_note
 from alliance_meta.result import Result, said

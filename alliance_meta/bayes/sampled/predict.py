@@ -15,11 +15,10 @@ import pandas as pd
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.arviz_bridge import shortest_interval
-from alliance_meta.bayes.exact.predict import _PU, _U
+from alliance_meta.bayes.exact.prediction import _PU, _U
 from alliance_meta.bayes.marginals import IntervalKind
-from alliance_meta.bayes.pymc.recipe import Draws, Recipe
-from alliance_meta.bayes.sampled.compiled import CompiledModel, unlinked_blas_is_no_news
-from alliance_meta.bayes.sampled.quantities import SampledQuantities
+from alliance_meta.bayes.pymc.parts import Draws, Recipe
+from alliance_meta.bayes.sampled.quantities import CompiledModel, SampledQuantities, unlinked_blas_is_no_news
 from alliance_meta.design import as_frame
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Scale

@@ -1,13 +1,14 @@
-"""The posterior of one quantity from draws, and which draws, or plain numbers, are meant by a name."""
+"""Draws: a model compiled once, the checks that draws can be used, and the posterior of each quantity."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,17 +18,225 @@ from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.marginals import IntervalKind, Marginal, Posterior
 from alliance_meta.bayes.priors.prior import TauPrior
-from alliance_meta.bayes.pymc.recipe import Recipe
-from alliance_meta.bayes.sampled.compiled import CompiledModel
-from alliance_meta.bayes.sampled.gate import FAILED, Diagnostics
+from alliance_meta.bayes.pymc.parts import Recipe
 from alliance_meta.core.univariate.fit import heterogeneity
 from alliance_meta.core.univariate.wls import make_batch
 from alliance_meta.design import INTERCEPT, Design
 from alliance_meta.effects.table import EffectSizes
-from alliance_meta.errors import ConvergenceWarning, InputError
+from alliance_meta.errors import CannotRunError, ConvergenceWarning, InputError
 from alliance_meta.notes import NotApplicable, Note, Scale, did_you_mean
 from alliance_meta.results.fit import Noun
 from alliance_meta.tables.format import fixed
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledModel:
+    """A PyMC model compiled for `bayes.sample`.
+
+    Attributes
+    ----------
+    model : pymc.Model
+    recipe : Recipe or None
+        How the model was made; None for a model that is not from `bayes.pymc`.
+    data : mapping of str to ndarray, optional
+        What `with_data` put in place of the data that the model was made with.
+    """
+
+    model: pm.Model
+    _compiled: Any
+    recipe: Recipe | None = None
+    data: Mapping[str, Array] | None = None
+
+    def with_data(self, effects: EffectSizes) -> CompiledModel:
+        """Return the same model for other effects, without compiling again.
+
+        There may be more or fewer of them, unless the model has a parameter for each study. The moderators must have
+        the levels of the first data; ``mu`` stays the mean effect at the averages that the moderators had in the
+        first data, and priors stay as they were.
+
+        Raises
+        ------
+        InputError
+            Another number of effects where the model has a parameter for each; the model is none of `bayes.pymc`, or
+            cannot take other data; a moderator is missing or has a new level.
+        """
+        recipe = self.recipe
+        if recipe is None or recipe.rebuilt is None:
+            name = "this model" if recipe is None else recipe.model
+            raise InputError(f"{name} cannot take other data once compiled; make the model anew from these effects")
+        rebuilt, data = recipe.rebuilt(effects)
+        changed = self._compiled.with_data(**data)
+        # nutpie keeps the labels of the first data.
+        changed = replace(changed, _coords={**(changed.coords or {}), "study": pd.Index(effects.slab)})
+        return replace(self, _compiled=changed, recipe=rebuilt, data=data)
+
+    def draw(
+        self, *, draws: int, tune: int, chains: int, cores: int | None, seed: int, target_accept: float, progress: bool
+    ) -> Any:
+        """Return raw draws in the container of the installed ArviZ; `bayes.sample` also checks them."""
+        nutpie = arviz_bridge.load("nutpie")
+        return nutpie.sample(
+            self._compiled,
+            draws=draws,
+            tune=tune,
+            chains=chains,
+            cores=cores,
+            seed=seed,
+            target_accept=target_accept,
+            save_warmup=False,
+            progress_bar=progress,
+        )
+
+
+def compile(model: pm.Model) -> CompiledModel:
+    """Compile a PyMC model, so that fits to many data sets pay for it once.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        From `bayes.pymc`, or any other with continuous parameters.
+
+    Returns
+    -------
+    CompiledModel
+        For `bayes.sample`; its ``with_data(effects)`` takes other effects.
+
+    Raises
+    ------
+    CannotRunError
+        nutpie cannot be imported; `bayes.sample` then draws with PyMC's own sampler, from the model itself.
+
+    Notes
+    -----
+    This takes 10 seconds to a minute of computing time; drawing from a compiled model takes a fraction of a second.
+
+    Examples
+    --------
+    >>> import alliance_meta as am
+    >>> kolden, molloy = (am.escalc(am.load_dataset(name)) for name in ("kolden2011", "molloy2014"))
+    >>> compiled = am.bayes.compile(am.bayes.pymc.normal_normal(kolden))
+    >>> posterior = am.bayes.sample(compiled.with_data(molloy), seed=1, cores=1)
+    >>> bool(0.1 < posterior.draws("mu").mean() < 0.2)
+    True
+    """
+    arviz_bridge.load("pymc")
+    try:
+        nutpie = arviz_bridge.load("nutpie")
+    except ImportError as error:
+        raise CannotRunError(
+            f"compile needs nutpie, which cannot be imported ({error}): pip install nutpie, or give bayes.sample the "
+            "model itself"
+        ) from error
+    with unlinked_blas_is_no_news():
+        return CompiledModel(model, nutpie.compile_pymc_model(model), getattr(model, "recipe", None))
+
+
+@contextmanager
+def unlinked_blas_is_no_news() -> Iterator[None]:
+    """Silence PyTensor's search for a BLAS for its C code, which is not used here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS", category=UserWarning)
+        yield
+
+
+# Vehtari et al. (2021, doi:10.1214/20-BA1221) for R-hat and ESS; for E-BFMI the limit of CmdStan's diagnose.
+MOST_RHAT = 1.01
+FEWEST_ESS = 400
+LEAST_BFMI = 0.3
+FAILED = "DO NOT RELY ON THESE NUMBERS: the draws fail their checks of convergence."
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """How well the chains of a fit did, over all parameters that were drawn."""
+
+    table: pd.DataFrame  # `arviz_bridge.summarise` of every scalar
+    divergences: float  # `NotApplicable` when the sampler did not record it
+    bfmi: tuple[float, ...]  # E-BFMI of each chain
+
+    @cached_property
+    def rhat(self) -> float:
+        """Largest R-hat."""
+        return self._extreme("rhat", "max")
+
+    @cached_property
+    def ess_bulk(self) -> float:
+        """Smallest effective number of draws for the middle."""
+        return self._extreme("ess_bulk", "min")
+
+    @cached_property
+    def ess_tail(self) -> float:
+        """Smallest effective number of draws for the tails."""
+        return self._extreme("ess_tail", "min")
+
+    def _extreme(self, column: str, end: str) -> float:
+        cells = self.table[column]
+        known = cells[cells == cells].astype(float)
+        return float(getattr(known, end)()) if len(known) else cells.iloc[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as a plain dictionary."""
+        names = ("rhat", "ess_bulk", "ess_tail", "divergences")
+        return {name: getattr(self, name) for name in names} | {"bfmi": list(self.bfmi)}
+
+
+def diagnose(container: Any) -> Diagnostics:
+    """Look at every scalar.
+
+    Left out are constant elements of a vector whose others move, such as the 1s of correlations.
+    """
+    chains = arviz_bridge.scalars(container)
+    still = {label for label, draws in chains.items() if draws.min() == draws.max()}
+    moving = {label.partition("[")[0] for label in chains if label not in still}
+    looked = {
+        label: draws
+        for label, draws in chains.items()
+        if label not in still or "[" not in label or label.partition("[")[0] not in moving
+    }
+    sampler = arviz_bridge.sampler_diagnostics(container)
+    return Diagnostics(arviz_bridge.summarise(looked), sampler.divergences, sampler.bfmi)
+
+
+def convergence_problems(container: Any) -> list[tuple[str, str]]:
+    """Return a code and a sentence for each check that the draws fail."""
+    return problems_of(diagnose(container))
+
+
+def problems_of(found: Diagnostics) -> list[tuple[str, str]]:
+    """Return a code and a sentence for each check that is failed."""
+    table = found.table
+    problems = []
+    unchecked = [str(name) for name, rhat in table["rhat"].items() if rhat != rhat]
+    if unchecked:
+        message = f"R-hat could not be computed ({_some(unchecked)}): whether the chains agree is unknown."
+        problems.append(("unchecked", message))
+    apart = [f"{name} {fixed(rhat, 3)}" for name, rhat in table["rhat"].items() if rhat > MOST_RHAT]
+    if apart:
+        message = f"The chains disagree: R-hat is above {MOST_RHAT} ({_some(apart)}). Do not use these draws."
+        problems.append(("rhat", message))
+    least = table[["ess_bulk", "ess_tail"]].astype(float).min(axis=1)
+    few = [f"{name} {fixed(ess, 0)}" for name, ess in least.items() if ess < FEWEST_ESS]
+    if few:
+        message = f"Too few effective draws, below {FEWEST_ESS} ({_some(few)}): take more draws or chains."
+        problems.append(("few-effective-draws", message))
+    if found.divergences > 0:
+        count = f"{fixed(found.divergences, 0)} divergence{'s' if found.divergences > 1 else ''}"
+        message = f"{count}: part of the posterior may be missed. Raise target_accept or simplify the model."
+        problems.append(("divergences", message))
+    low = [f"chain {i} {fixed(bfmi, 2)}" for i, bfmi in enumerate(found.bfmi) if bfmi < LEAST_BFMI]
+    if low:
+        message = f"E-BFMI is below {LEAST_BFMI} ({_some(low)}): the tails are explored slowly."
+        problems.append(("low-bfmi", message))
+    return problems
+
+
+def _some(items: list[str], *, most: int = 5) -> str:
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+
 
 # Probability between the mean and one standard deviation above and below a normal.
 _ONE_SD = (0.15865525393145707, 0.8413447460685429)

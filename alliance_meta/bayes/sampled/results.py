@@ -11,7 +11,7 @@ import pandas as pd
 
 from alliance_meta._typing import Array
 from alliance_meta.bayes import arviz_bridge
-from alliance_meta.bayes.exact.output import (
+from alliance_meta.bayes.exact.prediction import (
     about,
     interval_words,
     intervals_line,
@@ -20,13 +20,19 @@ from alliance_meta.bayes.exact.output import (
     probabilities,
 )
 from alliance_meta.bayes.marginals import LACKS, IntervalKind
-from alliance_meta.bayes.pymc.recipe import Recipe
-from alliance_meta.bayes.sampled.compiled import CompiledModel
-from alliance_meta.bayes.sampled.gate import FAILED as FAILED
-from alliance_meta.bayes.sampled.gate import Diagnostics, diagnose, problems_of
+from alliance_meta.bayes.pymc.parts import Recipe
 from alliance_meta.bayes.sampled.loo import SampledLeaveOneOut, leave_one_out
 from alliance_meta.bayes.sampled.predict import posterior_predictive, predict, predict_rows
-from alliance_meta.bayes.sampled.quantities import SampledMarginal, SampledQuantities, SamplerSettings
+from alliance_meta.bayes.sampled.quantities import FAILED as FAILED
+from alliance_meta.bayes.sampled.quantities import (
+    CompiledModel,
+    Diagnostics,
+    SampledMarginal,
+    SampledQuantities,
+    SamplerSettings,
+    diagnose,
+    problems_of,
+)
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, Scale, did_you_mean
 from alliance_meta.result import said

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from alliance_meta.bayes import arviz_bridge
 from alliance_meta.bayes.marginals import IntervalKind
-from alliance_meta.bayes.sampled.compiled import CompiledModel, compile, unlinked_blas_is_no_news
-from alliance_meta.bayes.sampled.gate import diagnose, problems_of
-from alliance_meta.bayes.sampled.quantities import SamplerSettings
+from alliance_meta.bayes.sampled.quantities import (
+    CompiledModel,
+    SamplerSettings,
+    compile,
+    diagnose,
+    problems_of,
+    unlinked_blas_is_no_news,
+)
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import ConvergenceWarning, FallbackWarning, InputError
 from alliance_meta.notes import Note, check_level, check_option, merge_notes, warn_note

@@ -25,7 +25,7 @@ from alliance_meta.cli.fit import (
     fit_model,
     read_effects,
 )
-from alliance_meta.cli.output import held_notes
+from alliance_meta.cli.options import held_notes
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import AllianceMetaError, InputError
 from alliance_meta.notes import Tau2Method, Test, did_you_mean

@@ -1,15 +1,14 @@
-"""`CodedTable`: a coding sheet that has been read and checked."""
+"""`CodedTable`: a coding sheet that has been read and checked, and where it came from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from alliance_meta.conditions import select_rows
-from alliance_meta.effects.provenance import Provenance
 from alliance_meta.effects.sheet.columns import strays
 from alliance_meta.errors import InputError
 from alliance_meta.expressions import shown
@@ -18,6 +17,42 @@ from alliance_meta.tables.document import frame_table, html_table
 
 if TYPE_CHECKING:
     from alliance_meta.effects.card import DataCard
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a file of text writes its table: what stands between cells, the decimal mark, (old, new) names of columns."""
+
+    separator: str = ","
+    decimal: str = "."
+    renamed: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Origin of a table of effects."""
+
+    source: str  # file name (never a path) or a short description such as ``"arrays"``
+    sha256: str | None = None  # hash of the file's bytes
+    dataset: str | None = None  # name of the shipped data set, if it is one
+    # title, citation, licence: as the data card says.
+    title: str | None = None
+    citation: str | None = None
+    licence: str | None = None
+    cautions: tuple[str, ...] = ()  # what must be said wherever these data show
+    synthetic: bool = False  # true for made-up teaching data; every table and plot then says so
+    steps: tuple[str, ...] = ()  # what was done since reading, in words (`escalc` arguments, subsets, flips)
+    layout: Layout = Layout()  # how the file writes its table
+
+    def after(self, step: str) -> Provenance:
+        """Return the same origin with one more step."""
+        return replace(self, steps=(*self.steps, step))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the origin as a plain dictionary."""
+        found = asdict(self)
+        del found["layout"]
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
+from alliance_meta.bias.small_study.adjusted import TrimFill
 from alliance_meta.bias.small_study.asymmetry import RegressionTest
 from alliance_meta.bias.small_study.precision import Peese, Pet, PetPeese
-from alliance_meta.bias.small_study.trimming import TrimFill
 from alliance_meta.core.distributions import two_sided_p
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable

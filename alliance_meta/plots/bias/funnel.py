@@ -31,7 +31,7 @@ from alliance_meta.results.fit import SAME
 from alliance_meta.tables.format import format_count, format_level, format_number, format_p, plural
 
 if TYPE_CHECKING:
-    from alliance_meta.bias.small_study.trimming import TrimFill
+    from alliance_meta.bias.small_study.adjusted import TrimFill
 
 # Two-sided p-values at which the shade changes, and the fill inside each; outside all of them the last.
 CONTOURS = {0.01: "p05", 0.05: "p10", 0.10: "open"}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bias.given import given
-from alliance_meta.bias.p_values.p_curve import PCurveResult, pcurve
+from alliance_meta.bias.p_values import PCurveResult, pcurve
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, merge_notes
 from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, charting

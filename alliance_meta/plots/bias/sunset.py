@@ -14,7 +14,6 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import merge_notes
 from alliance_meta.plots.bias.points import (
     PANEL,
-    SIZE as FUNNEL_SIZE,
     By,
     Points,
     draw_points,
@@ -22,6 +21,9 @@ from alliance_meta.plots.bias.points import (
     read_points,
     scale_axes,
     se_label,
+)
+from alliance_meta.plots.bias.points import (
+    SIZE as FUNNEL_SIZE,
 )
 from alliance_meta.plots.bias.power import ALPHA, effect_at, shade, value_text
 from alliance_meta.plots.forests import parts

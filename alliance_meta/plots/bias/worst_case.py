@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta.bias.given import given
-from alliance_meta.bias.worst import WorstCase
+from alliance_meta.bias.worst_case import WorstCase
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, merge_notes
 from alliance_meta.plots.forests import parts
@@ -55,7 +55,7 @@ def worst_case_data(
     >>> frame["kind"].value_counts().to_dict()
     {'ratio': 14, 'worst': 1, 'svalue': 1}
     """
-    from alliance_meta.bias.worst import worst_case as of
+    from alliance_meta.bias.worst_case import worst_case as of
 
     found = of(fit) if result is None else result
     source = given(fit, "worst_case")

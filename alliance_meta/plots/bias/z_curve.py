@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta.bias.given import Given, given
-from alliance_meta.bias.p_values.z_curve import ZCurveResult
+from alliance_meta.bias.p_values import ZCurveResult
 from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, merge_notes
@@ -55,7 +55,7 @@ def z_curve_data(
     >>> int(frame.loc[frame["kind"] == "bin", "count"].sum())
     150
     """
-    from alliance_meta.bias.p_values.z_curve import zcurve
+    from alliance_meta.bias.p_values import zcurve
 
     found = zcurve(fit) if result is None else result
     source = given(fit, "z_curve")

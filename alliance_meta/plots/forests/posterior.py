@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.bayes.averaged.averages import Averaged
+from alliance_meta.bayes.averaged.results import Averaged
 from alliance_meta.bayes.exact.correlation import BayesianCorrelationResults
 from alliance_meta.bayes.exact.results import BayesianResults
 from alliance_meta.bayes.exact.three_level import BayesianMultilevelResults
 from alliance_meta.bayes.marginals import KINDS
-from alliance_meta.bayes.sampled.gate import FAILED
+from alliance_meta.bayes.sampled.quantities import FAILED
 from alliance_meta.bayes.sampled.results import SampledPosterior
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, check_level, merge_notes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from alliance_meta.bayes.averaged.averages import Averaged
+from alliance_meta.bayes.averaged.results import Averaged
 from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import SharedTau2
 from alliance_meta.notes import Note, check_level, check_option, merge_notes

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from alliance_meta._typing import Array
-from alliance_meta.effects.provenance import Provenance
-from alliance_meta.effects.sheet.coded import CodedTable
+from alliance_meta.effects.sheet.coded import CodedTable, Provenance
 from alliance_meta.effects.studies import Named, row_studies
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError

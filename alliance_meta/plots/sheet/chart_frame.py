@@ -17,7 +17,7 @@ from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.tables.format import plural
 
 if TYPE_CHECKING:
-    from alliance_meta.effects.provenance import Provenance
+    from alliance_meta.effects.sheet.coded import Provenance
 
 EFFECT = ("yi", "ci_lb", "ci_ub", "pi_lb", "pi_ub")
 AS_R = ("r", "r_lb", "r_ub", "r_pi_lb", "r_pi_ub")

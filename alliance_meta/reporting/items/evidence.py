@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.kinds import located
 from alliance_meta.reporting.spec import Item, Umbrella

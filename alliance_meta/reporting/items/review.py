@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alliance_meta.effects.flow import LISTS, Flow
-from alliance_meta.effects.flow_file import read_flow
+from alliance_meta.effects.flow import LISTS, Flow, read_flow
 from alliance_meta.errors import AllianceMetaWarning, CannotRunError, CodingError, InputError
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.items.evidence import Piece

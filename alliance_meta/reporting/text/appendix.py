@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from alliance_meta import __version__
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.html import number_blocks
 from alliance_meta.reporting.made import named_by

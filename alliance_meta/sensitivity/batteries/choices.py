@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from alliance_meta.bayes.exact.model import BayesianModel
-from alliance_meta.bias.methods import MEANS, means
+from alliance_meta.bias.panels import MEANS, means
 from alliance_meta.effects.converting.artifacts import correct_artifacts
 from alliance_meta.effects.dependent.aggregate import aggregate
 from alliance_meta.effects.dependent.covariance import impute_V

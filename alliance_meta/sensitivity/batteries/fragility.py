@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import special
 
 from alliance_meta.effects.dependent.groups import ROWS, read_clusters
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.effects.studies import listed
 from alliance_meta.effects.table import EffectSizes, check_effects
 from alliance_meta.errors import AllianceMetaError, InputError, quiet

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from alliance_meta.bias.given import Given
-from alliance_meta.bias.methods import means
+from alliance_meta.bias.panels import means
 from alliance_meta.conditions import select_rows
 from alliance_meta.design import design_of
 from alliance_meta.effects.dependent.groups import read_clusters

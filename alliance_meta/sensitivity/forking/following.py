@@ -12,8 +12,7 @@ import numpy as np
 
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.bias.given import given
-from alliance_meta.bias.methods import means
-from alliance_meta.bias.panels import answer_of, no_mean
+from alliance_meta.bias.panels import answer_of, means, no_mean
 from alliance_meta.conditions import select_rows
 from alliance_meta.core.distributions import critical_value, statistic, two_sided_p
 from alliance_meta.core.resampling import random_signs, stream
@@ -23,8 +22,7 @@ from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.effects.dependent.hierarchy import select_effects
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AllianceMetaError, InputError, quiet
-from alliance_meta.evidence.route_engine import Sample, by_inference, one_level
-from alliance_meta.evidence.route_fit import fit_effects
+from alliance_meta.evidence.route_engine import Sample, by_inference, fit_effects, one_level
 from alliance_meta.evidence.routes import Route
 from alliance_meta.sensitivity.forking.choices import CHOICES, UNUSED, WAYS, Options, Source, Spec, route_of, settle
 from alliance_meta.tables.format import thousands

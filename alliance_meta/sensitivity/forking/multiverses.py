@@ -17,12 +17,12 @@ import pandas as pd
 from alliance_meta import __version__
 from alliance_meta.core.main_effects import shares as main_effects
 from alliance_meta.effects.dependent.groups import read_clusters
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.effects.sizes import escalc, finished_columns
 from alliance_meta.effects.studies import STUDY
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import CodingError, InputError
-from alliance_meta.evidence.own_sheet import read_rows
+from alliance_meta.evidence.reproduction import read_rows
 from alliance_meta.notes import NotApplicable, Note, check_cores, check_level, check_seed, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of

@@ -13,7 +13,7 @@ from alliance_meta.core.dependent import IntArray, deletions, stacks
 from alliance_meta.core.resampling import BLOCK, Recipe, full_rank, refit
 from alliance_meta.core.robust.sandwich import DiagonalWorking
 from alliance_meta.core.univariate.wls import make_batch
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.result import Result

@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta._typing import Mask
 from alliance_meta.bias.given import given, study_means
 from alliance_meta.core.univariate import gosh as core
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import NotApplicable, Note, check_cores, check_option, check_seed, merge_notes

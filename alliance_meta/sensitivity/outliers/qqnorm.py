@@ -12,7 +12,7 @@ from scipy import special
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.resampling import BLOCK, blocks_of, stream
 from alliance_meta.core.robust.sandwich import DiagonalWorking
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, check_cores, check_iterations, check_level, check_option, check_seed, merge_notes
 from alliance_meta.result import Result

@@ -11,7 +11,7 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.dependent import IntArray
 from alliance_meta.core.distributions import critical_value
-from alliance_meta.effects.provenance import Provenance
+from alliance_meta.effects.sheet.coded import Provenance
 from alliance_meta.notes import Note
 from alliance_meta.result import Result
 from alliance_meta.sensitivity.outliers.units import MOST_SHOWN, By, read_units

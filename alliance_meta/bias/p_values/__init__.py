@@ -1,1 +1,0 @@
-"""Methods that rest on the p-values of single results."""
