@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,7 @@ def read_resource(folder: Path, which: int | str) -> pd.DataFrame:
 
     Raises `InputError`: if the file is missing or is not the one that the datapackage describes.
     """
-    text, resource = _read(folder, which)
-    schema = resource["schema"]
-    return pd.DataFrame({field["name"]: _column(text[field["name"]], field, schema) for field in schema["fields"]})
+    return _typed(folder, which, *_state(folder, which)).copy()
 
 
 def read_resource_text(folder: Path, which: int | str) -> pd.DataFrame:
@@ -249,6 +248,20 @@ def _problem(
     path: Path, message: str, *, row: int | None = None, column: str | None = None, value: str | None = None
 ) -> Problem:
     return Problem(row, column, value, f"{_shown(path)}: {message}")
+
+
+def _state(folder: Path, which: int | str) -> tuple[int, ...]:
+    """Return what changes when the file or its description does, so that either is read anew."""
+    path = folder / _resource(_package(folder), which)["path"]
+    found = [one.stat() for one in (folder / PACKAGE, path) if one.is_file()]
+    return tuple(number for one in found for number in (one.st_mtime_ns, one.st_size))
+
+
+@lru_cache(maxsize=32)
+def _typed(folder: Path, which: int | str, *_: int) -> pd.DataFrame:
+    text, resource = _read(folder, which)
+    schema = resource["schema"]
+    return pd.DataFrame({field["name"]: _column(text[field["name"]], field, schema) for field in schema["fields"]})
 
 
 def _read(folder: Path, which: int | str) -> tuple[pd.DataFrame, Mapping[str, Any]]:
