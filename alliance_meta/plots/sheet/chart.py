@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes as Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.scale import FuncScale
@@ -41,13 +42,13 @@ from alliance_meta.plots.sheet.measure import (
     is_correlation,
     letters_notes,
     line_height,
+    put,
     reach,
     reader_limits,
     size_in_inches,
     tick_labels,
     wrap,
 )
-from alliance_meta.plots.sheet.scripts import put
 from alliance_meta.tables.format import fixed
 
 if TYPE_CHECKING:
@@ -463,10 +464,7 @@ class Chart:
 
     def renderer(self) -> Any:
         """Return what measures texts."""
-        figure = self.ax.get_figure(root=True)
-        assert figure is not None
-        canvas: Any = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
-        return canvas.get_renderer()
+        return _ruler(self.dpi)
 
     def overhang(self) -> tuple[float, float, float, float]:
         """Return how many inches what belongs to the axes reaches beyond it: left, right, above, below."""
@@ -486,6 +484,13 @@ class Chart:
         self.figure.set_size_inches(width, height)
         wide, high = width - left - right - 2 * MARGIN, height - above - below - 2 * MARGIN
         self.ax.set_position(((MARGIN + left) / width, (MARGIN + below) / height, wide / width, high / height))
+
+
+@lru_cache(maxsize=4)
+def _ruler(dpi: float) -> Any:
+    """Return what measures texts on any figure, so that matplotlib need not measure the same text for each anew."""
+    renderer: Any = RendererAgg
+    return renderer(1, 1, dpi)
 
 
 @contextmanager
