@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from alliance_meta.bias.small_study.precision import waap as waap
     from alliance_meta.bias.truncated import RightTruncated as RightTruncated
     from alliance_meta.bias.truncated import rtma as rtma
-    from alliance_meta.bias.worst_case import UnseenStudies as UnseenStudies
-    from alliance_meta.bias.worst_case import WorstCase as WorstCase
-    from alliance_meta.bias.worst_case import unseen as unseen
-    from alliance_meta.bias.worst_case import worst_case as worst_case
+    from alliance_meta.bias.worst import UnseenStudies as UnseenStudies
+    from alliance_meta.bias.worst import WorstCase as WorstCase
+    from alliance_meta.bias.worst import unseen as unseen
+    from alliance_meta.bias.worst import worst_case as worst_case
 
 __getattr__, __dir__, __all__ = lazy(__name__)

@@ -19,7 +19,7 @@ from alliance_meta.bias.small_study.asymmetry import ranktest, regtest
 from alliance_meta.bias.small_study.precision import PetPeese, pet_peese, uwls, uwls3, waap
 from alliance_meta.bias.small_study.refitting import size_notes
 from alliance_meta.bias.truncated import rtma
-from alliance_meta.bias.worst_case import worst_case
+from alliance_meta.bias.worst import worst_case
 from alliance_meta.errors import AllianceMetaError, quiet
 from alliance_meta.notes import NotApplicable, Note, merge_notes
 from alliance_meta.results.fit import frame_of

@@ -391,7 +391,7 @@ def diff(
             found = compare(_coded(old, {}), _coded(new, {}))
             moved = Moves(found, moves(found, {"random effects, REML": _pooled})) if effect else None
         else:
-            from alliance_meta.reporting.versions import moves_of
+            from alliance_meta.reporting.builds import moves_of
 
             moved = moves_of(declaration, old, new)
             found = moved.diff

@@ -28,7 +28,7 @@ from alliance_meta.plots.sheet.chart_frame import (
     without_interval,
 )
 from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, text_width, wrap
-from alliance_meta.plots.sheet.swarm import radii_of, see_through, swarm
+from alliance_meta.plots.sheet.points import radii_of, see_through, swarm
 from alliance_meta.tables.format import format_count, format_interval, format_level, format_number, plural
 
 if TYPE_CHECKING:

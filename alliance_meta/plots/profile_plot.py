@@ -24,8 +24,8 @@ from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.robust import RobustResults
-from alliance_meta.sensitivity.profiles import ProfileLikelihood
-from alliance_meta.sensitivity.profiles import profile as likelihoods
+from alliance_meta.sensitivity.likelihood import ProfileLikelihood
+from alliance_meta.sensitivity.likelihood import profile as likelihoods
 from alliance_meta.tables.format import format_interval, format_level, format_number, plural
 
 if TYPE_CHECKING:

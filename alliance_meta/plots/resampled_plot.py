@@ -19,8 +19,7 @@ from alliance_meta.plots.sheet.chart import Axes, Chart, Drawn, Limits, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted
 from alliance_meta.plots.sheet.measure import is_correlation, to_reader
 from alliance_meta.sensitivity.bootstrapping import Bootstrap
-from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, as_extreme
-from alliance_meta.sensitivity.wild import WildBootstrap
+from alliance_meta.sensitivity.permutation import SIGNS, PermutationTest, WildBootstrap, as_extreme
 from alliance_meta.tables.format import (
     brief,
     fixed,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alliance_meta.reporting.build import build_report as build_report
     from alliance_meta.reporting.builds import Changes as Changes
     from alliance_meta.reporting.builds import changes as changes
+    from alliance_meta.reporting.builds import moves_of as moves_of
     from alliance_meta.reporting.starter import new_report as new_report
-    from alliance_meta.reporting.versions import moves_of as moves_of
 
 __getattr__, __dir__, __all__ = lazy(__name__)

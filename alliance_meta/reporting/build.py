@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.encoding import INFINITE, NOT_APPLICABLE
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.folders import write_folder
+from alliance_meta.files import write_folder
 from alliance_meta.notes import Note, did_you_mean
 from alliance_meta.reporting import writing
 from alliance_meta.reporting.declaration import inputs, read_declaration

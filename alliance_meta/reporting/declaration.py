@@ -40,7 +40,7 @@ from alliance_meta.reporting.spec import (
     TableKind,
     Umbrella,
 )
-from alliance_meta.reporting.text.standards import ITEMS
+from alliance_meta.reporting.text.appendix import ITEMS
 from alliance_meta.reporting.words import check_language
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from alliance_meta.reporting import writing
 from alliance_meta.reporting.declaration import refuse
 from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.html import is_large
-from alliance_meta.reporting.items import bias, evidence, figures, moderators, review, sensitivity
+from alliance_meta.reporting.items import checks, evidence, figures, moderators, review
 from alliance_meta.reporting.items.evidence import Pieces
-from alliance_meta.reporting.items.selections import selections
+from alliance_meta.reporting.items.figures import selections
 from alliance_meta.reporting.kinds import run_analysis
 from alliance_meta.reporting.made import named_by
 from alliance_meta.reporting.spec import CLAIMS, CONSISTENCY, FLOW, PIECE_TABLES, UMBRELLA, Declaration, Item
 from alliance_meta.reporting.tables import MAKERS, Table, caption, column, effect_columns, ends
-from alliance_meta.reporting.text import abstract, appendix, prose
+from alliance_meta.reporting.text import abstract, appendix
 from alliance_meta.reporting.text.references import REFERENCES
 from alliance_meta.reporting.words import marked, speaking, tr
 from alliance_meta.reporting.words.remarks import drawn, remark
@@ -162,7 +162,7 @@ _MAKERS: dict[str, tuple[str, Callable[[Item, Fitted], pd.DataFrame]]] = {
     "dependence": (marked("{label}: the same effects by every usual method."), _dependence),
     **review.FIGURES,
     **{kind: (one.caption, one.frame) for kind, one in figures.FIGURES.items()},
-    **{kind: (words, _without_item(make)) for kind, (words, make) in {**bias.FIGURES, **sensitivity.FIGURES}.items()},
+    **{kind: (words, _without_item(make)) for kind, (words, make) in checks.FIGURES.items()},
 }
 
 
@@ -288,9 +288,9 @@ def _head(declaration: Declaration) -> dict[str, Any]:
 # Tables whose numbers prose may quote under the name of the table; some also name sources.
 NUMBERED: dict[str, Callable[[Item, Mapping[str, Fitted]], Any]] = {
     "rho": rho_table,
-    "bias": bias.bias_table,
+    "bias": checks.bias_table,
     "moderators": moderators.moderator_table_of,
-    "sensitivity": sensitivity.sensitivity_table,
+    "sensitivity": checks.sensitivity_table,
 }
 
 
@@ -332,7 +332,7 @@ class _Builder:
             return []
         blocks = [self.table(abstract.RESULTS, table)]
         self.kinds[abstract.RESULTS] = abstract.RESULTS
-        words = prose.in_plain_words(chosen)
+        words = abstract.in_plain_words(chosen)
         return [self.headed(tr("Results"), [*blocks, *([self.text(words)] if words else [])])]
 
     def certainty(self) -> list[dict[str, Any]]:
@@ -437,7 +437,7 @@ class _Builder:
 
 def _read_pieces(declaration: Declaration, fits: Mapping[str, Fitted]) -> Pieces:
     """Return the views that a declaration names, computed from the registry, and the flow of the review."""
-    from alliance_meta.reporting.items.claims import read_claims, read_consistency
+    from alliance_meta.reporting.items.evidence import read_claims, read_consistency
 
     folder = declaration.path.parent
     readers: dict[str, Any] = {

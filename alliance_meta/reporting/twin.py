@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alliance_meta.plots.forests.parts import effect_text, pooled_texts, prediction_label, records
 from alliance_meta.plots.sheet.measure import POINTS_PER_INCH, is_correlation
-from alliance_meta.reporting.items.selections import MEAN, NEW
+from alliance_meta.reporting.items.figures import MEAN, NEW
 from alliance_meta.reporting.writing import number
 from alliance_meta.tables.document import Table, html_table
 from alliance_meta.tables.format import fixed, format_count, format_level, format_weight, plural

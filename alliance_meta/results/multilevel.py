@@ -35,8 +35,15 @@ from alliance_meta.results.fit import (
     with_moderators,
 )
 from alliance_meta.results.fit import tidy as tidy
-from alliance_meta.results.multilevel_quantities import MultilevelQuantities, RandomTerm, object_frame, row_variances
-from alliance_meta.results.profiles import curves, limits, remarks_on
+from alliance_meta.results.multilevel_quantities import (
+    MultilevelQuantities,
+    RandomTerm,
+    curves,
+    limits,
+    object_frame,
+    remarks_on,
+    row_variances,
+)
 from alliance_meta.results.r_code import (
     call,
     comment,

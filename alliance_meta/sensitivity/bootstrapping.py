@@ -31,8 +31,7 @@ from alliance_meta.notes import (
 from alliance_meta.result import Result
 from alliance_meta.results.coefficients import Interval
 from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.multilevel_quantities import RandomTerm
-from alliance_meta.results.profiles import by_name
+from alliance_meta.results.multilevel_quantities import RandomTerm, by_name
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 from alliance_meta.sensitivity.refitting import (
     Part,

@@ -28,8 +28,7 @@ from alliance_meta.effects.dependent.groups import read_clusters
 from alliance_meta.errors import AllianceMetaWarning, InputError
 from alliance_meta.notes import did_you_mean
 from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.multilevel_quantities import RandomTerm, natural
-from alliance_meta.results.profiles import by_name
+from alliance_meta.results.multilevel_quantities import RandomTerm, by_name, natural
 from alliance_meta.results.random_effects import RandomEffectsResults, check_fit
 
 # A search that starts on a bound, or at a factor of 0, may never leave it.

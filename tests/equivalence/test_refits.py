@@ -10,7 +10,7 @@ from alliance_meta import EffectSizes, MultilevelModel, RandomEffectsModel, impu
 from alliance_meta.core.mixed.covariance import Reordered, Unstructured
 from alliance_meta.core.mixed.predictions import simulate
 from alliance_meta.core.mixed.profile import profile
-from alliance_meta.results.profiles import by_name, slots
+from alliance_meta.results.multilevel_quantities import by_name, slots
 from alliance_meta.sensitivity.refitting import part, refitted
 from tests.equivalence.test_multilevel import KINDS, dense_problem
 from tests.tolerances import CLOSED_FORM, ITERATIVE, OPTIMISER

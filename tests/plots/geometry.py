@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from alliance_meta.plots.sheet.lettering import Lettering
+from alliance_meta.plots.sheet.figures import Lettering
 
 
 def texts(figure: Figure) -> list[Text]:

@@ -30,7 +30,7 @@ from alliance_meta.plots import (
     rho_grid_data,
     weight_function_data,
 )
-from alliance_meta.plots.sheet.swarm import swarm
+from alliance_meta.plots.sheet.points import swarm
 from tests.plots.cases import fitted, molloy, quiet
 from tests.plots.charts import alike, compared, crossed, ensemble, many, multiplied, permuted, several, synthetic
 from tests.plots.geometry import texts

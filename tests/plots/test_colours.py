@@ -10,12 +10,13 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from alliance_meta._typing import Array
-from alliance_meta.plots import caterpillar_plot, specification_curve_plot
+from alliance_meta.plots import sensitivity_plots
 from alliance_meta.plots.bias import power
 from alliance_meta.plots.forests import plot as forest
-from alliance_meta.plots.forests.styles import STYLES
+from alliance_meta.plots.forests.layout import STYLES
 from alliance_meta.plots.posteriors import chains
 from alliance_meta.plots.sheet import chart, measure
+from alliance_meta.plots.studies import ranks
 
 # Web Content Accessibility Guidelines 2.2, 1.4.3 and 1.4.11.
 TEXT, MARK = 4.5, 3.0
@@ -55,8 +56,8 @@ def test_marks_stand_out_from_white_paper() -> None:
         **{name: max(looks[1:], key=contrast) for name, looks in chart.DOTS.items()},
         **{f"edge of {name}": max((fill, chart.EDGES[name]), key=contrast) for name, fill in chart.FILLS.items()},
         **{f"chain {i}": colour for i, colour in enumerate(chains.TRACES)},
-        **{f"choice, {grade}": colour for grade, colour in specification_curve_plot.COLOURS.items()},
-        "many intervals": caterpillar_plot.DENSE_GREY,
+        **{f"choice, {grade}": colour for grade, colour in sensitivity_plots.COLOURS.items()},
+        "many intervals": ranks.DENSE_GREY,
         "square": STYLES["default"].square,
         "prediction": measure.PREDICTION,
         "fitted": measure.GREY,
@@ -90,7 +91,7 @@ def test_what_only_colour_tells_apart_is_apart_for_everyone_and_in_grey(seen: st
     pairs = [
         *combinations(dots.values(), 2),
         (chart.FILLS["bar"], chart.FILLS["tail"]),
-        *combinations(specification_curve_plot.COLOURS.values(), 2),
+        *combinations(sensitivity_plots.COLOURS.values(), 2),
     ]
     # In grey there are shades alone.
     least = 0.15 if seen != "everyone" else 1.0

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 
 from alliance_meta.errors import InputError
 from alliance_meta.plots import forest, forest_data, forest_pages
-from alliance_meta.plots.forests.layout import AIRY, DENSE, NORMAL, choose_density, make_layout, split_pages
+from alliance_meta.plots.forests.layout import AIRY, DENSE, NORMAL, LayoutName, choose_density, make_layout, split_pages
 from alliance_meta.plots.forests.parts import make_frame
-from alliance_meta.plots.forests.styles import LayoutName
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from alliance_meta.plots.sheet.measure import make_axis, text_width, wrap
 from tests.plots.cases import FRAMES, LONG, extremes, fitted, made, molloy, row

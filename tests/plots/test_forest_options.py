@@ -19,7 +19,7 @@ from alliance_meta.plots import figure_bytes, forest, forest_data, forest_pages,
 from alliance_meta.plots.forests.layout import make_layout
 from alliance_meta.plots.forests.naming import effect_names
 from alliance_meta.plots.forests.parts import directions, records
-from alliance_meta.plots.sheet.lettering import Lettering, simple
+from alliance_meta.plots.sheet.figures import Lettering, simple
 from alliance_meta.plots.sheet.measure import to_analysis, value_axis
 from tests.plots.cases import extremes, fitted, made, molloy, quiet
 from tests.plots.geometry import texts

@@ -12,7 +12,7 @@ import pytest
 from alliance_meta import BayesianModel, InputError, LocationScaleModel, RVEModel, che, moderators, plots
 from alliance_meta.models import sce
 from alliance_meta.models.subgroups import subgroups
-from alliance_meta.plots.levels.orchard import HIDDEN
+from alliance_meta.plots.levels import HIDDEN
 from tests.plots.cases import dependent, fitted, quiet
 from tests.plots.charts import crossed, many, multilevel, tabled
 from tests.tolerances import CLOSED_FORM

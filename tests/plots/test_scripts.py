@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from alliance_meta import EffectSizes, RandomEffectsModel
 from alliance_meta.errors import MissingFontWarning
 from alliance_meta.plots import figure_bytes, forest, forest_data
-from alliance_meta.plots.sheet import lettering, measure, scripts
+from alliance_meta.plots.sheet import figures, measure
 from alliance_meta.plots.sheet.figures import NotebookFigure
 from tests.plots.geometry import texts
 
@@ -57,7 +57,7 @@ def _only_ours(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _forget() -> None:
-    for kept in (measure._joined, measure._ems, measure._lacking, lettering.simple):
+    for kept in (measure._joined, measure._ems, measure._lacking, figures.simple):
         kept.cache_clear()
 
 
@@ -83,7 +83,7 @@ def test_without_another_font_the_script_is_named() -> None:
     assert measure.drawable("Plain text, \u03c4\u00b2 = .1") == "Plain text, \u03c4\u00b2 = .1"
     with pytest.warns(MissingFontWarning):
         drawn = [measure.drawable(one) for one in (KOREAN, THAI, DEVANAGARI, "\U0001f9e0 2020", ARABIC)]
-    assert drawn == ["[Hangul]", "[Thai]", "[Devanagari]", f"{scripts.BOX} 2020", ARABIC]
+    assert drawn == ["[Hangul]", "[Thai]", "[Devanagari]", f"{measure.BOX} 2020", ARABIC]
     assert measure.text_width(CHINESE, 9) == measure.text_width("[CJK] 2019", 9)
     with pytest.warns(MissingFontWarning):
         text = shown(foreign())
@@ -95,28 +95,28 @@ def test_columns_are_as_wide_as_joined_letters_are() -> None:
     face = get_font([str(measure.font_path())])
     face.set_size(100, 72)
     for text in (ARABIC, HEBREW):
-        face.set_text(scripts.shaped(text), 0.0, flags=LoadFlags.NO_HINTING)
+        face.set_text(measure.shaped(text), 0.0, flags=LoadFlags.NO_HINTING)
         assert measure.text_width(text, 72) == pytest.approx(face.get_width_height()[0] / 6400)
-    name = PERSIAN.partition(scripts.JOINERS[0])[0]
+    name = PERSIAN.partition(measure.JOINERS[0])[0]
     assert measure.text_width(name, 72) < 0.8 * sum(measure._advance(letter, False) for letter in name)
 
 
 def test_an_older_matplotlib_is_given_letters_in_their_order_on_paper(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert scripts.shapes_itself() == (scripts.shaped(ARABIC) == ARABIC)
-    monkeypatch.setattr(scripts, "shapes_itself", lambda: False)
+    assert measure.shapes_itself() == (measure.shaped(ARABIC) == ARABIC)
+    monkeypatch.setattr(measure, "shapes_itself", lambda: False)
     # Initial meem, medial hah, medial meem, final dal, from right to left.
-    assert scripts.shaped(ARABIC) == "2019 \ufeaa\ufee4\ufea4\ufee3"
-    assert scripts.shaped(HEBREW) == f"2015 {HEBREW[2::-1]}"
-    assert scripts.shaped("A (2019)") == "A (2019)"
+    assert measure.shaped(ARABIC) == "2019 \ufeaa\ufee4\ufea4\ufee3"
+    assert measure.shaped(HEBREW) == f"2015 {HEBREW[2::-1]}"
+    assert measure.shaped("A (2019)") == "A (2019)"
     text = Text()
     figure = NotebookFigure(figsize=(2, 1))
-    figure.texts.append(scripts.put(text, ARABIC))
+    figure.texts.append(measure.put(text, ARABIC))
     assert text.get_text() != ARABIC
-    with scripts.as_read(figure):
+    with measure.as_read(figure):
         assert text.get_text() == ARABIC
-    assert text.get_text() == scripts.shaped(ARABIC)
+    assert text.get_text() == measure.shaped(ARABIC)
     text.set_text("Mine")
-    with scripts.as_read(figure):
+    with measure.as_read(figure):
         assert text.get_text() == "Mine"
 
 
@@ -133,9 +133,9 @@ def test_marks_that_join_or_part_letters_stay() -> None:
 
 
 def test_plain_labels_load_nothing_for_other_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scripts, "shapes_itself", lambda: False)
+    monkeypatch.setattr(measure, "shapes_itself", lambda: False)
     for name in ("bidi", "arabic_reshaper"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert scripts.shaped("M\u00fcller \u5f20\u4f1f \u0e2a\u0e21") == "M\u00fcller \u5f20\u4f1f \u0e2a\u0e21"
+    assert measure.shaped("M\u00fcller \u5f20\u4f1f \u0e2a\u0e21") == "M\u00fcller \u5f20\u4f1f \u0e2a\u0e21"
     with pytest.raises(ImportError):
-        scripts.shaped(ARABIC)
+        measure.shaped(ARABIC)

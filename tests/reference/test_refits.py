@@ -12,7 +12,7 @@ import pytest
 from alliance_meta import EffectSizes, MultilevelModel, sensitivity
 from alliance_meta.core.mixed.profile import profile
 from alliance_meta.effects import SamplingCovariance
-from alliance_meta.results.profiles import slots
+from alliance_meta.results.multilevel_quantities import slots
 from tests.reference.reading import numbers, reference
 from tests.tolerances import OPTIMISER
 

@@ -12,7 +12,7 @@ import pytest
 
 from alliance_meta.errors import AllianceMetaWarning
 from alliance_meta.reporting import build_report
-from alliance_meta.reporting.items.selections import MOST_LEVELS
+from alliance_meta.reporting.items.figures import MOST_LEVELS
 from tests.tolerances import ITERATIVE
 
 KINDS = {

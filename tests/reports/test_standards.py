@@ -11,8 +11,8 @@ import pytest
 from alliance_meta.errors import InputError
 from alliance_meta.reporting.declaration import declare
 from alliance_meta.reporting.html import make_view
+from alliance_meta.reporting.text.appendix import AUTHOR, ITEMS
 from alliance_meta.reporting.text.references import REFERENCES, bibtex
-from alliance_meta.reporting.text.standards import AUTHOR, ITEMS
 from tests.reports.cases import REPORTS, Report
 
 PLAIN = {"title": "T", "analysis": [{"id": "a", "label": "A", "data": "molloy2014"}]}

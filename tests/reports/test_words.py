@@ -24,7 +24,7 @@ from alliance_meta.reporting.document import make_document
 from alliance_meta.reporting.html import number_blocks
 from alliance_meta.reporting.spec import Concern, Judgement, Suspicion
 from alliance_meta.reporting.starter import BY, HEAD, PROSE, REST
-from alliance_meta.reporting.text.standards import ITEMS, MARS
+from alliance_meta.reporting.text.appendix import ITEMS, MARS
 from alliance_meta.reporting.words import read_catalogue, speaking, tr
 from alliance_meta.reporting.words.remarks import remark
 from alliance_meta.reporting.words.sentences import in_language

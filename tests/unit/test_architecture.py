@@ -25,7 +25,6 @@ LAYERS = (
         "encoding",
         "result",
         "files",
-        "folders",
         "tables",
         "expressions",
         "formulas",
@@ -119,6 +118,13 @@ def test_a_folder_can_be_taken_in_at_a_glance() -> None:
 
 def test_no_module_is_called_as_a_test_is() -> None:
     assert [module for module in MODULES if module.endswith("_test") or ".test_" in module] == []
+
+
+def test_no_module_hides_a_public_name_of_its_package() -> None:
+    """Importing `bias/worst_case.py` would put the module where `bias.worst_case` is looked for."""
+    faces = [import_module(module) for module, path in PATHS.items() if path.name == "__init__.py"]
+    hidden = {f"{face.__name__}.{name}" for face in faces for name in getattr(face, "__all__", ())} & set(PATHS)
+    assert {name for name in hidden if PATHS[name].name != "__init__.py"} == set()
 
 
 def test_every_module_belongs_to_a_layer() -> None:

@@ -16,7 +16,7 @@ from alliance_meta import __version__, list_datasets
 from alliance_meta.cli import main
 from alliance_meta.cli.fit import LAYOUTS
 from alliance_meta.errors import CannotRunError
-from alliance_meta.plots.forests.styles import LayoutName
+from alliance_meta.plots.forests.layout import LayoutName
 from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
 
 SHEET = """study,year,r,n,rater,setting

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from alliance_meta import folders
+from alliance_meta import files
 from alliance_meta.errors import CannotRunError, InputError
-from alliance_meta.folders import write_folder
+from alliance_meta.files import write_folder
 
 OLD = {"results.json": b"1", "page.html": b"one", "tables/a.csv": b"1\n", "tables/gone.csv": b"1\n"}
 NEW = {"results.json": b"22", "page.html": b"two", "tables/a.csv": b"2\n", "figures/f.svg": b"<svg/>"}
@@ -77,7 +77,7 @@ def test_an_error_at_any_step_leaves_one_of_the_two_sets(
     target: Path, error: BaseException, exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(folders, "_exchange", lambda *_: False)
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
     states = []
     for _ in failing_at_every_step(error, target):
         states.append(contents(target) == NEW | MINE)
@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_the_old_set(target: Path, half: int, monkeypatch: py
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from alliance_meta import folders
+from alliance_meta import files
 from tests.unit.test_folders import MINE, NEW, OLD, TRAP, contents
 
 class Kill(BaseException):
@@ -119,7 +119,7 @@ class Kill(BaseException):
 
 target, exchange = Path(sys.argv[1]), sys.argv[2] == "one step"
 if not exchange:
-    folders._exchange = lambda *_: False
+    files._exchange = lambda *_: False
 
 class Trap(type(TRAP)):
     @property
@@ -136,7 +136,7 @@ for step in range(500):
     child = os.fork()
     if child == 0:
         trap.left = step
-        folders.write_folder(target, NEW, ours=set(OLD))
+        files.write_folder(target, NEW, ours=set(OLD))
         os._exit(7 if trap.left >= 0 else 8)
     status = os.waitpid(child, 0)[1]
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 7:
@@ -145,7 +145,7 @@ for step in range(500):
     found = contents(target) if target.exists() else None
     assert found in (OLD | MINE, NEW | MINE) or (found is None and not exchange), (step, found)
     seen.add("missing" if found is None else "new" if found == NEW | MINE else "old")
-    folders.write_folder(target, OLD, ours=set(NEW) | set(OLD))
+    files.write_folder(target, OLD, ours=set(NEW) | set(OLD))
     assert contents(target) == OLD | MINE, (step, contents(target))
     assert os.listdir(target.parent) == ["own"], (step, os.listdir(target.parent))
 else:
@@ -172,7 +172,7 @@ def test_this_system_swaps_in_one_step(target: Path) -> None:
     write_folder(other, NEW)
     if not sys.platform.startswith(("linux", "darwin")):
         pytest.skip("two steps here")
-    assert folders._exchange(target, other)
+    assert files._exchange(target, other)
     assert contents(target) == NEW
     assert contents(other) == OLD | MINE
 
@@ -223,7 +223,7 @@ def test_the_folder_that_one_is_in_is_not_swapped_away(target: Path, monkeypatch
 
 
 def test_what_another_run_is_writing_is_not_swept(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill: Callable[..., None] = folders._fill
+    fill: Callable[..., None] = files._fill
     nested: list[bool] = []
 
     def fill_while_another_runs(folder: Path, files: dict[str, bytes]) -> None:
@@ -233,7 +233,7 @@ def test_what_another_run_is_writing_is_not_swept(target: Path, monkeypatch: pyt
             assert folder.is_dir()
         fill(folder, files)
 
-    monkeypatch.setattr(folders, "_fill", fill_while_another_runs)
+    monkeypatch.setattr(files, "_fill", fill_while_another_runs)
     write_folder(target, NEW, ours=set(OLD))
     assert contents(target) == NEW | MINE
 

@@ -19,12 +19,12 @@ import pytest
 
 import alliance_meta as am
 from alliance_meta.core.distributions import critical_value, two_sided_p
-from alliance_meta.core.main_effects import shares
 from alliance_meta.effects import select_effects
 from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.sensitivity import Multiverse, Option, multiverse
-from alliance_meta.sensitivity.forking import keeping, multiverses
+from alliance_meta.sensitivity.forking import multiverses
 from alliance_meta.sensitivity.forking.choices import CHOICES, WAYS
+from alliance_meta.sensitivity.forking.multiverses import shares
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.AllianceMetaWarning")
@@ -305,7 +305,7 @@ def test_it_goes_on_from_wherever_a_file_was_cut(tmp_path, monkeypatch):
         assert place.read_bytes() == data
     (tmp_path / "folder").mkdir()
     run(tmp_path / "folder")
-    assert (tmp_path / "folder" / keeping.NAME).read_bytes() == data
+    assert (tmp_path / "folder" / multiverses.NAME).read_bytes() == data
 
 
 def test_a_file_of_something_else_is_left_alone(tmp_path):
@@ -513,7 +513,7 @@ def test_many_effects_take_no_more_than_they_must():
 def test_a_bar_is_drawn_in_a_terminal_only(capsys, monkeypatch):
     multiverse(sheet(), choices={"rho": [0.6, 0.4]})
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(keeping.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(multiverses.sys.stderr, "isatty", lambda: True, raising=False)
     multiverse(sheet(), choices={"rho": [0.6, 0.4]}, null=2, seed=1)
     drawn = capsys.readouterr().err
     assert "2 of 2 specifications" in drawn

@@ -137,8 +137,7 @@ def test_a_level_that_one_effect_alone_tells_is_named() -> None:
 
 def test_residuals_of_a_multilevel_model_have_variance_one() -> None:
     fit = quiet(lambda: am.MultilevelModel(dependent(30, 9), mods="rater").fit())
-    from alliance_meta.sensitivity.outliers.qqnorm import residual_variance
-    from alliance_meta.sensitivity.outliers.units import read_units
+    from alliance_meta.sensitivity.outliers import read_units, residual_variance
 
     M, X = fit.working().block(np.arange(fit.k)[None])[0], fit.design.X
     W = np.linalg.inv(M)

@@ -14,7 +14,7 @@ from alliance_meta.core.mixed.profile import ProfileCurve
 from alliance_meta.effects import SamplingCovariance
 from alliance_meta.errors import NotIdentifiedWarning, NotPositiveDefiniteWarning
 from alliance_meta.notes import NotApplicable
-from alliance_meta.results.profiles import slots
+from alliance_meta.results.multilevel_quantities import slots
 from tests.plots.cases import quiet
 from tests.tolerances import CLOSED_FORM, printed
 from tests.unit.test_multilevel import effects

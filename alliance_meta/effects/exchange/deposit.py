@@ -21,8 +21,7 @@ from alliance_meta.effects.sheet.coded import CodedTable
 from alliance_meta.effects.sheet.examine import Reading, examine
 from alliance_meta.effects.sheet.findings import Findings
 from alliance_meta.errors import CodingError, InputError, problem_lines
-from alliance_meta.files import sha256
-from alliance_meta.folders import write_folder
+from alliance_meta.files import sha256, write_folder
 from alliance_meta.notes import check_option
 from alliance_meta.tables.document import Table, html_table
 from alliance_meta.tables.format import inert

@@ -9,7 +9,7 @@ from alliance_meta.bias.panels import UNCORRECTED, BiasPanel
 from alliance_meta.errors import InputError
 from alliance_meta.plots.sheet.chart import Axes, Drawn, Limits
 from alliance_meta.plots.sheet.chart_frame import as_frame
-from alliance_meta.plots.sheet.panels import draw_panel, panel_frame
+from alliance_meta.plots.sheet.estimate_rows import draw_panel, panel_frame
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,7 @@ from alliance_meta.core.distributions import critical_value
 from alliance_meta.errors import InputError
 from alliance_meta.models.subgroups import predict_levels
 from alliance_meta.notes import NotApplicable, Note, did_you_mean
-from alliance_meta.plots.sheet.measure import is_correlation, to_reader
-from alliance_meta.plots.sheet.scripts import JOINERS
+from alliance_meta.plots.sheet.measure import JOINERS, is_correlation, to_reader
 from alliance_meta.results.exact_correlation import ExactCorrelationResults
 from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults

@@ -17,14 +17,18 @@ from alliance_meta.plots.forests.layout import (
     ARROW_GAP,
     DENSE,
     GAP,
+    KNOWN,
     MARGIN,
     MOST_ON_ONE_PAGE,
     NORMAL,
     TICK,
     WIDTH,
     Density,
+    Directions,
     Layout,
+    LayoutName,
     Page,
+    Prediction,
     choose_density,
     count_rows,
     dot_diameter,
@@ -32,12 +36,12 @@ from alliance_meta.plots.forests.layout import (
     make_layout,
     make_page,
     split_pages,
+    style_of,
+    styled,
 )
-from alliance_meta.plots.forests.pages import page_said
+from alliance_meta.plots.forests.panel import page_said
 from alliance_meta.plots.forests.parts import check_frame, records
-from alliance_meta.plots.forests.styles import KNOWN, Directions, LayoutName, Prediction, style_of, styled
-from alliance_meta.plots.sheet.figures import NotebookFigure, Pages
-from alliance_meta.plots.sheet.lettering import Lettering, Line
+from alliance_meta.plots.sheet.figures import Lettering, Line, NotebookFigure, Pages
 from alliance_meta.plots.sheet.measure import (
     CAP_HEIGHT,
     GREY,

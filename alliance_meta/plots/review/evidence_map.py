@@ -16,8 +16,7 @@ from alliance_meta.errors import InputError
 from alliance_meta.notes import Note
 from alliance_meta.plots.forests.naming import NOT_CODED
 from alliance_meta.plots.forests.parts import axis_label, header
-from alliance_meta.plots.review.heads import heads
-from alliance_meta.plots.review.rows import Rows, joined, rows_of
+from alliance_meta.plots.review.rows import Rows, heads, joined, rows_of
 from alliance_meta.plots.sheet.chart import DOTTED, SMALL, Chart, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame, counted, with_r
 from alliance_meta.plots.sheet.measure import GREY, INK, POINTS_PER_INCH, SUMMARY, line_height, wrap

@@ -13,8 +13,7 @@ from alliance_meta.effects.studies import plain_text
 from alliance_meta.errors import CodingError, InputError, Problem
 from alliance_meta.notes import Note, check_option
 from alliance_meta.plots.forests.parts import UNCLEAR, header, judgement
-from alliance_meta.plots.review.heads import heads
-from alliance_meta.plots.review.rows import Rows, joined, rows_of
+from alliance_meta.plots.review.rows import Rows, heads, joined, rows_of
 from alliance_meta.plots.sheet.chart import ROB, SIZE, SMALL, Drawn, charting
 from alliance_meta.plots.sheet.chart_frame import as_frame, chart_frame
 from alliance_meta.plots.sheet.figures import NotebookFigure, Pages

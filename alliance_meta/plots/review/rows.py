@@ -1,4 +1,4 @@
-"""What plots of a whole sheet read: its rows, the study of each and, of a fit, their weights."""
+"""What plots of a whole sheet share: its rows, the study of each, their weights, and the heads of columns."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from alliance_meta.effects.studies import Named, row_studies
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import InputError
 from alliance_meta.notes import Note, did_you_mean
+from alliance_meta.plots.sheet.chart import SIZE, SMALL, Chart, lettered
+from alliance_meta.plots.sheet.measure import cut, text_width, wrap
 from alliance_meta.results.fit import Fit
 
 
@@ -101,3 +103,35 @@ def joined(texts: Sequence[str], most: int) -> str:
     """Join texts that may hold commas, the first `most` of many."""
     more = f"; and {len(texts) - most} more" if len(texts) > most else ""
     return "; ".join(texts[:most]) + more
+
+
+LONGEST, MOST_LINES = 1.7, 3
+
+
+def heads(chart: Chart, names: Sequence[str], pitch: float, label: str = "") -> None:
+    """Write names above columns that are `pitch` inches apart: across where all have room, else upwards.
+
+    `label` says over them what they are.
+    """
+    ax, room = chart.ax, pitch - 0.08
+    across = [wrap(name, SMALL, room) for name in names]
+    flat = all(len(one) <= MOST_LINES and all(text_width(line, SMALL) <= room for line in one) for one in across)
+    upwards = [tuple(cut(line, SMALL, LONGEST) for line in _two(wrap(name, SMALL, LONGEST))) for name in names]
+    texts = ["\n".join(lines) for lines in (across if flat else upwards)]
+    ax.xaxis.tick_top()
+    ax.xaxis.set_ticks(
+        np.arange(len(names)), texts, fontsize=SMALL, rotation=0 if flat else 90, va="bottom", ha="center"
+    )
+    ax.tick_params(axis="x", length=0.0, pad=4.0)
+    for text in ax.get_xticklabels():
+        lettered(text)
+    ax.xaxis.set_label_position("top")
+    ax.set_xlabel(label, labelpad=8.0)
+    lettered(ax.xaxis.label, label, SIZE)
+    chart.tick_lines = 0
+    if chart.attrs["synthetic"]:
+        chart.headroom = chart.overhang()[2]
+
+
+def _two(lines: Sequence[str]) -> Sequence[str]:
+    return [lines[0], " ".join(lines[1:])] if len(lines) > 1 else lines

@@ -19,14 +19,13 @@ from alliance_meta.result import Result
 from alliance_meta.results.fit import Noun, records_of
 from alliance_meta.results.location_scale import LocationScaleResults
 from alliance_meta.results.multilevel import MultilevelResults
-from alliance_meta.results.profiles import by_name
+from alliance_meta.results.multilevel_quantities import by_name
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.robust import RobustResults
 from alliance_meta.results.rve import RVEResults
 from alliance_meta.sensitivity.deletion.left_out import lost_notes
-from alliance_meta.sensitivity.deletion.many import Many, variances_of
 from alliance_meta.sensitivity.deletion.rows import check_known
-from alliance_meta.sensitivity.deletion.without import Units, read_units, without
+from alliance_meta.sensitivity.deletion.without import Many, Units, read_units, variances_of, without
 from alliance_meta.tables.document import Document, Table
 from alliance_meta.tables.format import fixed
 

@@ -19,9 +19,8 @@ from alliance_meta.notes import Note, check_cores, merge_notes
 from alliance_meta.result import Result
 from alliance_meta.results.fit import records_of
 from alliance_meta.results.random_effects import RandomEffectsResults
-from alliance_meta.sensitivity.deletion.many import OF_MODEL, Many, fits_of, of_subsets
 from alliance_meta.sensitivity.deletion.rows import check_known
-from alliance_meta.sensitivity.deletion.without import read_units, without
+from alliance_meta.sensitivity.deletion.without import OF_MODEL, Many, fits_of, of_subsets, read_units, without
 from alliance_meta.sensitivity.refitting import coefficient, recipe
 from alliance_meta.tables.document import Document, Kind, table_of
 from alliance_meta.tables.format import brief, format_level

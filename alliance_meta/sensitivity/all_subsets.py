@@ -19,7 +19,7 @@ from alliance_meta.result import Result
 from alliance_meta.results.fit import frame_of, records_of
 from alliance_meta.results.random_effects import RandomEffectsResults
 from alliance_meta.results.robust import RobustResults
-from alliance_meta.sensitivity.outliers.units import MOST_SHOWN, By
+from alliance_meta.sensitivity.outliers import MOST_SHOWN, By
 from alliance_meta.tables.document import Document, table_of
 from alliance_meta.tables.format import fixed, format_count
 

@@ -1,4 +1,4 @@
-"""What a report says of a biased literature: the table of all methods, the numbers of it, and the figures."""
+"""What a report says of a biased literature and of other analyses of the same effects."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from alliance_meta.reporting.fitted import Fitted
 from alliance_meta.reporting.spec import Item
 from alliance_meta.reporting.tables import Table, caption, column, effect_columns
 from alliance_meta.reporting.words import marked, tr
-from alliance_meta.reporting.words.drawn import of_method
-from alliance_meta.reporting.words.remarks import remark
+from alliance_meta.reporting.words.remarks import of_method, remark
 from alliance_meta.reporting.writing import Quantity, quantity
+from alliance_meta.sensitivity.batteries.scenarios import KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from alliance_meta.bias.panels import BiasPanel
+    from alliance_meta.sensitivity.batteries.battery import Battery
 
 
 def bias_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, Quantity], list[str]]:
@@ -30,7 +31,7 @@ def bias_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str,
         found = fitted.bias
         rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
         rows += [*_means(fitted, found), {"group": tr("Tests and measures")}, *_tests(found)]
-        quantities |= {f"{fitted.spec.id}_{key}": value for key, value in _quantities(fitted, found)}
+        quantities |= {f"{fitted.spec.id}_{key}": value for key, value in _bias_quantities(fitted, found)}
         notes |= dict.fromkeys(map(remark, (found.spread(), *(note.message for note in found.notes))))
         sources |= dict.fromkeys([*found.frame["source"], *found.tests["source"]])
     columns = [
@@ -45,6 +46,7 @@ def bias_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str,
 
 
 def _named(fitted: Fitted) -> tuple[str, str, str, str]:
+    """Return the column that a table shows, and the names of estimate and limits in the frame behind it."""
     return ("r", "r", "r_lb", "r_ub") if fitted.effects.measure == "ZCOR" else _raw(fitted)
 
 
@@ -66,7 +68,7 @@ def _tests(found: BiasPanel) -> Iterator[dict[str, Any]]:
         yield {"label": of_method(row["label"]), **p, "words": of_method(row["why"] or row["says"])}
 
 
-def _quantities(fitted: Fitted, found: BiasPanel) -> Iterator[tuple[str, Quantity]]:
+def _bias_quantities(fitted: Fitted, found: BiasPanel) -> Iterator[tuple[str, Quantity]]:
     shown, point, lower, upper = _named(fitted)
     kind = "r" if fitted.on_r else fitted.number
     for name, row in found.tidy().iterrows():
@@ -113,9 +115,69 @@ def _methods(fitted: Fitted) -> pd.DataFrame:
     return frame
 
 
+def sensitivity_table(item: Item, fits: Mapping[str, Fitted]) -> tuple[Table, dict[str, Quantity]]:
+    """Return what every usual analysis gives for the effects of each analysis, and the numbers prose may quote."""
+    chosen = [fits[name] for name in item.of]
+    rows: list[dict[str, Any]] = []
+    quantities: dict[str, Quantity] = {}
+    notes: dict[str, None] = {}
+    for fitted in chosen:
+        found = fitted.battery
+        rows += [{"group": fitted.spec.label}] if len(chosen) > 1 else []
+        rows += _rows(fitted, found)
+        quantities |= {f"{fitted.spec.id}_{key}": value for key, value in _battery_quantities(fitted, found)}
+        said = (found.spread(), found.fragile_text(), *(note.message for note in found.notes))
+        notes |= dict.fromkeys(map(remark, said))
+    columns = [
+        column("label", "Analysis"),
+        column("k", "k", "count", blank=""),
+        column("studies", "Studies", "count", blank=""),
+        *({**one, "blank": ""} for one in effect_columns(chosen, tr("{level} CI", level=chosen[0].level))),
+        column("p", "p", "p", blank=""),
+        column("words", "What is otherwise, or why it gives nothing"),
+    ]
+    words = item.caption or caption("The mean effect by every usual analysis", chosen)
+    return {"caption": words, "columns": columns, "rows": rows, "notes": list(notes)}, quantities
+
+
+def _rows(fitted: Fitted, found: Battery) -> Iterator[dict[str, Any]]:
+    shown, point, lower, upper = _named(fitted)
+    table = found.tidy()
+    for kind, words in KINDS.items():
+        part = table[table["kind"] == kind]
+        if len(part) and kind != "headline":
+            yield {"group": tr(words)}
+        for row in part.to_dict("records"):
+            there = {shown: row[point], "ci_lb": row[lower], "ci_ub": row[upper], "p": row["pval"]}
+            there |= {name: row[name] for name in ("k", "studies")}
+            known = {name: value for name, value in there.items() if value == value}
+            yield {"label": of_method(row["label"]), **known, "words": of_method(row["why"] or row["says"])}
+
+
+def _battery_quantities(fitted: Fitted, found: Battery) -> Iterator[tuple[str, Quantity]]:
+    shown, point, lower, upper = _named(fitted)
+    kind = "r" if fitted.on_r else fitted.number
+    for name, row in found.tidy().iterrows():
+        words, key = of_method(str(row["label"])), str(name).replace(".", "_")
+        yield f"{key}_{shown}", quantity(row[point], kind, words)
+        yield f"{key}_ci", quantity([row[lower], row[upper]], f"{kind}_interval", tr("{name}, CI", name=words))
+        yield f"{key}_k", quantity(row["k"], "count", tr("{name}, effects", name=words))
+    yield from ends_of(found.tidy()[point], kind, tr("Smallest mean of an analysis"), tr("Largest mean of an analysis"))
+
+
+def _battery(fitted: Fitted) -> pd.DataFrame:
+    from alliance_meta.plots import battery_data
+
+    frame = battery_data(fitted.battery, title=f"Does the answer hold? {fitted.spec.label}")
+    # What single analyses say of themselves stands under the table.
+    frame.attrs["notes"] = [note.to_dict() for note in fitted.fit.notes]
+    return frame
+
+
 # Figure -> its caption and what makes its frame.
 FIGURES: Mapping[str, tuple[str, Callable[[Fitted], pd.DataFrame]]] = {
     "funnel": (marked("{label}: every effect and its standard error ({model})."), _funnel),
     "sunset": (marked("{label}: the power of every effect's study."), _sunset),
     "bias": (marked("{label}: the mean effect by every method for a biased literature."), _methods),
+    "sensitivity": (marked("{label}: the mean effect by every usual analysis."), _battery),
 }
