@@ -116,6 +116,7 @@ def test_the_notebook_runs_and_shows_every_plot(
     assert ("SYNTHETIC" in text) == script.stem.startswith(SYNTHETIC)
 
 
+@pytest.mark.slow
 @pytest.mark.notebook
 def test_a_notebook_runs_in_jupyter_and_a_failing_cell_ends_it(tmp_path: Path) -> None:
     notebook = json.loads((FOLDER / f"{WITNESS}.ipynb").read_text("utf-8"))

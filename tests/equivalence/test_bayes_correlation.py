@@ -189,6 +189,7 @@ def test_a_heavy_tail_leaves_no_mean():
     assert np.isfinite(table.loc["mu", "median"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 3])
 def test_moments_under_cauchy_priors_are_there_where_they_are_finite(es, k):
     """The true effects in closed form, mu and tau by Gauss and Legendre's rule far into both tails."""

@@ -175,6 +175,7 @@ def test_the_bootstrap_gives_what_its_replicates_say(resampled):
     assert wider.loc["intrcpt", "ci_ub"] > resampled.ci_ub
 
 
+@pytest.mark.slow
 def test_bca_agrees_with_scipys():
     """Clusters of one, so that SciPy's bootstrap of rows is the same; seeds differ, hence the room."""
     y, v = Y[:30], V[:30]

@@ -70,6 +70,7 @@ def shortfalls(struct: str, count: int, seed: int, *, method: str = "REML", each
     return np.array(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("struct", dense.STRUCTS)
 def test_dense_algebra_from_random_starts_finds_nothing_higher(struct):
     assert shortfalls(struct, 5, seed=1).max() < 1e-6

@@ -74,6 +74,7 @@ def worst_gap(rng, sets, *, alone):
     return worst, rivals
 
 
+@pytest.mark.slow
 def test_no_tau2_of_a_grid_has_a_higher_likelihood(rng):
     worst, rivals = worst_gap(rng, 1000, alone=3)
     assert worst < HIGHER

@@ -77,6 +77,7 @@ def test_a_power_of_these_priors_is_such_a_prior_again(mu, tau, powered):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.5, 0.99, 1.01, 3.0])
 def test_a_power_of_the_likelihood_by_brute_force(fit, alpha):
     """Prior and likelihood written out on a grid of mu and tau; nothing shared with the engine."""

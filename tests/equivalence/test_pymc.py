@@ -62,6 +62,7 @@ def grid(kolden):
     return {"mu": (mu, weights.sum(axis=1) / weights.sum()), "tau": (tau, weights.sum(axis=0) / weights.sum())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mu", "tau"])
 def test_draws_have_the_moments_of_the_grid(posterior, grid, name):
     at, weights = grid[name]
@@ -81,6 +82,7 @@ def test_draws_pass_the_gate_and_carry_the_notes_of_the_data(posterior, kolden):
     assert posterior.draws("mu").shape == (2, 1000)
 
 
+@pytest.mark.slow
 def test_same_seed_same_draws_compiled_before_or_now(model, prepared):
     def run(one):
         with pytest.warns(ConvergenceWarning) as caught:

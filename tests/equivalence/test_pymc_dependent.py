@@ -170,6 +170,7 @@ def test_log_density_of_crossed_factors(es, rho):
     assert model.recipe.target_accept == 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mu_prior", "logpdf"),
     [
@@ -254,6 +255,7 @@ def test_new_data_reach_the_density(es):
     assert recipe.log_likelihood(draws).sum() == pytest.approx(expected, rel=CLOSED_FORM)
 
 
+@pytest.mark.slow
 def test_replications_have_the_covariance_of_the_model(es):
     V = am.impute_V(es, rho=0.6)
     groups = [np.array([s - 1 for s in STUDY]), np.array([ord(c) - 65 for c in COUNTRY])]

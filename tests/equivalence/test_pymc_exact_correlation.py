@@ -79,6 +79,7 @@ def test_log_density_with_moderators_and_other_priors(es):
     assert density(mu=0.2, tau=0.3, beta=[0.01], z=z) == pytest.approx(expected, abs=OFFSET)
 
 
+@pytest.mark.slow
 def test_the_slope_is_that_of_the_density(es):
     model = pymc.exact_correlation(es)
     density, slope = log_density(model), model.compile_dlogp(mode="FAST_COMPILE")
@@ -155,6 +156,7 @@ def drawn(es, mu):
     return found.prior_predictive["y"].to_numpy().reshape(5000, -1)
 
 
+@pytest.mark.slow
 def test_simulated_correlations_have_the_density(es):
     z = drawn(es, 0.5)
     grid = np.linspace(-6, 7, 4001)

@@ -131,6 +131,7 @@ def test_true_effects_and_new_results(effects):
     check_draws_of_studies(recipe, with_intercept(effects, point()))
 
 
+@pytest.mark.slow
 def test_without_a_bend_it_is_the_straight_line(effects):
     curve = am.bayes.pymc.smooth(effects, by="year")
     line = am.bayes.pymc.normal_normal(effects, mods="year")

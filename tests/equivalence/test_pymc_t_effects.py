@@ -90,6 +90,7 @@ def test_log_density_with_a_fixed_nu_moderators_and_other_priors(es):
     assert "nu" not in model.recipe.priors
 
 
+@pytest.mark.slow
 def test_the_slope_is_that_of_the_density(es):
     model = pymc.t_effects(es)
     density, slope = log_density(model), model.compile_dlogp(mode="FAST_COMPILE")

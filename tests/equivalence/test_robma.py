@@ -139,6 +139,7 @@ def test_regressions_meet_adaptive_quadrature(kind, scale, effect):
     assert ours.slope.weight @ ours.slope.value == pytest.approx(first, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bias", "effect", "heterogeneity"),
     [
@@ -188,6 +189,7 @@ def test_probabilities_add_up_and_a_bayes_factor_is_a_ratio_of_odds():
     assert one.bf10 == pytest.approx(found.inclusion.loc["heterogeneity", "bf10"], rel=CLOSED_FORM)
 
 
+@pytest.mark.slow
 def test_averages_hold_the_spike():
     found = small()
     averaged, conditional = found.posterior("mu"), found.posterior("mu", conditional=True)

@@ -117,6 +117,7 @@ def test_only_what_was_compiled_is_fitted_again(sampled):
         sampled.loo(refit=True)
 
 
+@pytest.mark.slow
 def test_the_monte_carlo_error_is_that_between_seeds(exact, recipe):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -210,6 +211,7 @@ def test_a_clear_winner_is_named(rng):
     assert found.tidy().loc["year", "weight"] > 0.9
 
 
+@pytest.mark.slow
 def test_three_level_fits_are_compared_by_cluster():
     es = am.escalc(am.load_dataset("crede2010"))
     fits = {
@@ -225,6 +227,7 @@ def test_three_level_fits_are_compared_by_cluster():
         am.bayes.compare(fits | {"rows": rows}, cluster="study_id")
 
 
+@pytest.mark.slow
 def test_clusters_left_out_from_draws_are_those_left_out_exactly():
     es = am.escalc(am.load_dataset("crede2010"))
     exact = am.BayesianModel(es, random="~ 1 | study_id/es_id").fit()

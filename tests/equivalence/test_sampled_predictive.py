@@ -45,6 +45,7 @@ def check_moments(y, fit, es):
     assert flat.std(axis=0) == pytest.approx(total, rel=0.08)
 
 
+@pytest.mark.slow
 def test_posterior_predictive_has_its_moments(molloy, model):
     fit, sampled = drawn(molloy, CompiledModel(model, None, model.recipe))
     found = sampled.posterior_predictive(seed=3)
@@ -66,6 +67,7 @@ def test_posterior_predictive_follows_other_data_and_leaves_the_model_alone(moll
     assert np.array_equal(model["yi"].get_value(), molloy.yi)
 
 
+@pytest.mark.slow
 def test_draws_before_data_follow_the_priors(molloy, model):
     found = am.bayes.sample_prior(model, seed=1, draws=4000)
     drawn, y = (bridge.draws(found, group=group) for group in ("prior", "prior_predictive"))

@@ -168,6 +168,7 @@ def test_every_interval_holds_its_share_and_grows_with_the_level(interval):
     assert (narrow["ci_ub"] <= wide["ci_ub"]).all()
 
 
+@pytest.mark.slow
 def test_large_k_makes_the_intervals_agree(rng):
     v = rng.uniform(0.003, 0.02, 400)
     es = EffectSizes.from_arrays(rng.normal(0.25, np.sqrt(v + 0.03)), v, measure="ZCOR")

@@ -105,6 +105,7 @@ def test_the_true_ratio_undoes_the_selection(rng):
     assert found.svalue == pytest.approx(5, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hacked", "mu"), [(0.0, 0.1), (0.5, 0.1), (0.5, -0.05)])
 def test_right_truncation_finds_the_mean_behind_hacked_results(rng, hacked, mu):
     """Hacked studies are analysed again until they are affirmative; the others are as they came."""
@@ -167,6 +168,7 @@ def test_posterior_of_right_truncation_is_truncated_normals_under_jeffreys_prior
     assert np.ptp(ours) > 1
 
 
+@pytest.mark.slow
 def test_quantiles_of_right_truncation_by_brute_force():
     """By Simpson's rule on a wide grid of a million points; read off between them, that of tau is the coarser."""
     u = 1.96 * np.sqrt(V)

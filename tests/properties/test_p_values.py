@@ -101,6 +101,7 @@ def test_copies_of_every_effect_of_a_study_change_nothing(seed, copies):
         assert again.limits[name] == pytest.approx(limits, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_p_uniform_star_undoes_selection():
     """60 literatures of 150 effects, a fifth of what is not significant published."""
     rng = np.random.default_rng(20260)
@@ -131,6 +132,7 @@ def test_z_curve_finds_the_rates_of_a_known_mixture():
     assert found.odr == 1.0
 
 
+@pytest.mark.slow
 def test_p_curve_and_p_uniform_hold_their_level():
     """300 sets of 20 significant results without an effect."""
     rng = np.random.default_rng(11)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RESULTS = json.loads((BENCHMARKS / "results.json").read_text("utf-8"))
 
@@ -45,6 +47,7 @@ print(json.dumps([run.measure(contender, run.BY_NAME[case], budget=0) for conten
 """
 
 
+@pytest.mark.slow
 def test_every_cell_can_be_timed():
     """All in one process, which is no way to compare them, but tells whether they run."""
     command = [sys.executable, "-c", PROGRAM, json.dumps(CELLS)]

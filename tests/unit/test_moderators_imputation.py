@@ -143,6 +143,7 @@ def test_levels_are_drawn_from_their_posterior(rng):
         assert drawn[rows].mean() == pytest.approx(expected[rows].mean(), abs=0.05)
 
 
+@pytest.mark.slow
 def test_it_is_the_maximum_likelihood_of_what_was_observed(rng):
     k, v = 200, 0.02
     x = rng.normal(size=k)

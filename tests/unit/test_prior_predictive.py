@@ -36,6 +36,7 @@ def over_tau(tau, function):
     return sum(integrate.quad(inner, a, b, epsabs=0, epsrel=1e-11)[0] for a, b in pairwise(edges))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tau", TAUS, ids=str)
 def test_a_new_study_by_adaptive_quadrature(tau):
     found = prior_predictive(mu_prior=priors.Normal(0.1, 0.5), tau_prior=tau, n=40, scale="z")

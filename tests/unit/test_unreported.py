@@ -73,6 +73,7 @@ class TestLikelihood:
         np.testing.assert_allclose(data.high, [0.2599024466731] * 4 + [0.0], rtol=1e-12)
         np.testing.assert_allclose(data.low, [-0.2599024466731] * 3 + [0.0, -0.2599024466731], rtol=1e-12)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("k", "m"), [(8, 4), (1, 3), (3, 12), (0, 4), (12, 1)])
     def test_it_is_the_integral_by_brute_force(self, k, m):
         data = made(k, m, seed=k + m)
@@ -121,6 +122,7 @@ class TestLikelihood:
         assert found.converged
         assert np.abs(found.scores.sum(axis=0)).max() < 1e-3
 
+    @pytest.mark.slow
     def test_it_recovers_the_truth_where_the_usual_ways_do_not(self):
         plan = Plan(30, Whole(1, 1), Whole(20, 200, True), 0.2, 0.1, 0.0, 0.0, unreported=0.7)
         simulated = simulate(plan, replicates=150, seed=1)
