@@ -169,7 +169,7 @@ def _cautions(document: WordDocument, cautions: Sequence[Mapping[str, Any]], hea
         paragraphs[-1].add_run(group["concerns"]).bold = True
         paragraphs[-1].paragraph_format.keep_with_next = True
         for item in group["items"]:
-            paragraphs.append(document.add_paragraph(style="List Bullet"))
+            paragraphs.append(_paragraph(document, "List Bullet"))
             _words(paragraphs[-1], item)
     for paragraph in paragraphs:
         properties = paragraph._p.get_or_add_pPr()
@@ -199,16 +199,23 @@ def _block(
         paragraph.paragraph_format.keep_with_next = all(run["t"] == "strong" for run in block["runs"]) or None
     elif kind == "list":
         for item in block["items"]:
-            _words(document.add_paragraph(style="List Bullet"), item)
+            _words(_paragraph(document, "List Bullet"), item)
     elif kind == "subheading":
         document.add_heading(block["text"], 3 if deeper else 2)
     elif kind == "code":
         for line in block["text"].splitlines():
-            document.add_paragraph(line, style="Code")
+            _paragraph(document, "Code", line)
     elif kind == "figure":
         _figure(document, block, figures[block["id"]], page)
     else:
         _table(document, block)
+
+
+def _paragraph(document: WordDocument, style: str, text: str = "") -> Paragraph:
+    """Add a paragraph of a style by the style's id: asked by name, python-docx reads all styles for each paragraph."""
+    paragraph = document.add_paragraph(text)
+    paragraph._p.style = document.styles[style].style_id
+    return paragraph
 
 
 def _after_table(document: WordDocument, paragraph: Paragraph) -> Paragraph:
@@ -246,7 +253,7 @@ def _link(paragraph: Paragraph, text: str, address: str) -> None:
 
 
 def _caption(document: WordDocument, block: Mapping[str, Any], *, above: bool) -> None:
-    paragraph = document.add_paragraph(style="Caption")
+    paragraph = _paragraph(document, "Caption")
     paragraph.add_run(f"{block['number']}. ").bold = True
     _words(paragraph, block["caption"])
     paragraph.paragraph_format.keep_with_next = above
@@ -254,7 +261,7 @@ def _caption(document: WordDocument, block: Mapping[str, Any], *, above: bool) -
 
 def _notes(document: WordDocument, block: Mapping[str, Any]) -> None:
     for note in block["notes"]:
-        _words(document.add_paragraph(style="Note"), note)
+        _words(_paragraph(document, "Note"), note)
 
 
 def _figure(document: WordDocument, block: Mapping[str, Any], pages: Sequence[bytes], word: str) -> None:

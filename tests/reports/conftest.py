@@ -16,19 +16,30 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 
+class Built(dict[str, Report]):
+    """The reports by name, each built once, when a test of any process of a run first asks for it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+
+    def __missing__(self, name: str) -> Report:
+        folder, built = self.root / name, self.root / f"{name}.built"
+        with (self.root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not built.exists():
+                build_report(REPORTS / f"{name}.toml", out=folder)
+                built.touch()
+        self[name] = Report(folder)
+        return self[name]
+
+
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
-    """Build the reports once, whichever process of a run asks first."""
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "reports"
     root.mkdir(exist_ok=True)
-    with (root / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (root / "built").exists():
-            for name in NAMES:
-                build_report(REPORTS / f"{name}.toml", out=root / name)
-            (root / "built").touch()
-    return {name: Report(root / name) for name in NAMES}
+    return Built(root)
 
 
 @pytest.fixture(params=NAMES)
