@@ -16,10 +16,10 @@ import pytest
 from hypothesis import settings
 
 # CI draws the same examples every time, so a red run can be repeated; at home new ones are looked for.
-# `make validate` looks through ten times as many.
-settings.register_profile("local", deadline=None, max_examples=30)
-settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True, database=None)
-settings.register_profile("long", deadline=None, max_examples=300)
+# `make validate` looks through fifteen times as many.
+settings.register_profile("local", deadline=None, max_examples=20)
+settings.register_profile("ci", deadline=None, max_examples=20, derandomize=True, database=None)
+settings.register_profile("long", deadline=None, max_examples=200)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 

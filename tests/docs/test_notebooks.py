@@ -39,6 +39,8 @@ READER_PATH = [
 ]
 
 each = pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
+# Compiling its models takes longer than all other notebooks together.
+RUN = [pytest.param(script, marks=[pytest.mark.slow] * script.stem.startswith("09")) for script in SCRIPTS]
 
 
 def cells(script: Path, kind: str) -> list[str]:
@@ -94,7 +96,7 @@ def test_a_notebook_is_read_before_it_is_run(script: Path) -> None:
     assert len(cells(script, "markdown")) >= 0.6 * len(cells(script, "code"))
 
 
-@each
+@pytest.mark.parametrize("script", RUN, ids=[script.stem for script in SCRIPTS])
 @pytest.mark.notebook
 def test_the_notebook_runs_and_shows_every_plot(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

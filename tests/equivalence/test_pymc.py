@@ -62,7 +62,6 @@ def grid(kolden):
     return {"mu": (mu, weights.sum(axis=1) / weights.sum()), "tau": (tau, weights.sum(axis=0) / weights.sum())}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mu", "tau"])
 def test_draws_have_the_moments_of_the_grid(posterior, grid, name):
     at, weights = grid[name]

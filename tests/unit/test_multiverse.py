@@ -286,6 +286,7 @@ def test_killed_and_started_again_it_writes_the_same_bytes(tmp_path):
 
 
 @pytest.mark.usefixtures("small_parts")
+@pytest.mark.slow
 def test_it_goes_on_from_wherever_a_file_was_cut(tmp_path, monkeypatch):
     place = tmp_path / "kept.jsonl"
     full = run(place)
