@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from alliance_meta import __version__
-from alliance_meta.cli import data, evidence, fit, reports, sheets
-from alliance_meta.cli.explorer import server
+from alliance_meta.cli import data, evidence, explore, fit, reports, sheets
 
 EPILOG = "Exit codes: 0 done, 1 problems in the input, 2 could not run."
 
@@ -45,7 +44,7 @@ app.command("consistency")(evidence.consistency)
 app.command("convert")(sheets.convert)
 app.command("deposit")(sheets.deposit)
 app.command("diff")(sheets.diff)
-app.command("explore")(server.explore)
+app.command("explore")(explore.explore)
 app.command("export")(sheets.export)
 app.command("fit")(fit.fit)
 app.command("match")(evidence.match)

@@ -154,6 +154,11 @@ def read_resource(folder: Path, which: int | str) -> pd.DataFrame:
     return _typed(folder, which, *_state(folder, which)).copy()
 
 
+def published_reliabilities() -> pd.DataFrame:
+    """Return what is printed of the reliability of alliance measures, one row per coefficient."""
+    return read_resource(data_root() / "published", "reliability")
+
+
 def read_resource_text(folder: Path, which: int | str) -> pd.DataFrame:
     """Return the same table as text, exactly as it stands in the file (empty where nothing stands)."""
     return _read(folder, which)[0]

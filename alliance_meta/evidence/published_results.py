@@ -7,8 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from alliance_meta.effects.converting.artifacts import published_reliabilities
-from alliance_meta.effects.datasets import data_root, load_dataset, read_resource, read_resource_text
+from alliance_meta.effects.datasets import (
+    data_root,
+    load_dataset,
+    published_reliabilities,
+    read_resource,
+    read_resource_text,
+)
 from alliance_meta.errors import InputError
 from alliance_meta.notes import did_you_mean
 from alliance_meta.tables.format import fixed

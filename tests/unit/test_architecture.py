@@ -171,7 +171,7 @@ def test_arviz_is_behind_one_module() -> None:
     assert knowing <= {"alliance_meta.bayes.arviz_bridge"}
 
 
-@pytest.mark.parametrize("module", ["alliance_meta", "alliance_meta.cli"])
+@pytest.mark.parametrize("module", ["alliance_meta", "alliance_meta.cli", "alliance_meta.cli.app"])
 def test_import_is_light(module: str) -> None:
     program = f"import sys, {module}; print(*sorted({set(HEAVY)!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

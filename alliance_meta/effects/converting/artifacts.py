@@ -12,7 +12,7 @@ import pandas as pd
 from alliance_meta._typing import Array, Mask
 from alliance_meta.core.correlations import artifacts as core
 from alliance_meta.effects.contract.vocabulary import ALLIANCE_MEASURES, RATERS, Vocabulary, plain
-from alliance_meta.effects.datasets import data_root, read_resource
+from alliance_meta.effects.datasets import published_reliabilities
 from alliance_meta.effects.table import EffectSizes
 from alliance_meta.errors import AdaptedInputWarning, CodingError, InputError, Problem
 from alliance_meta.notes import Note, check_option, did_you_mean, merge_notes, warn_note
@@ -20,11 +20,6 @@ from alliance_meta.tables.format import brief, fixed, plural
 
 SAME = ("alliance_measure", "alliance_rater")
 SHEET, PUBLISHED, MEAN = "sheet", "published", "mean of the others"
-
-
-def published_reliabilities() -> pd.DataFrame:
-    """Return what is printed of the reliability of alliance measures, one row per coefficient."""
-    return read_resource(data_root() / "published", "reliability")
 
 
 def with_published(frame: pd.DataFrame, own: Array) -> tuple[Array, list[str], Note | None]:
