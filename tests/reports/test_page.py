@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -71,11 +72,17 @@ class Tree(HTMLParser):
             element = element.parent
 
 
-@pytest.fixture
-def tree(report: Report) -> Element:
-    parser = Tree(report.page)
+@cache
+def parsed(page: str) -> Element:
+    """Return the elements of a page, read once for all tests that look at them."""
+    parser = Tree(page)
     assert parser.current is parser.root
     return parser.root
+
+
+@pytest.fixture
+def tree(report: Report) -> Element:
+    return parsed(report.page)
 
 
 def test_language_title_and_landmarks(tree: Element, report: Report) -> None:
