@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -244,10 +245,10 @@ ROWS += [
 ]
 
 
-def built(folder: Path, keys: str, items: str = "") -> dict[str, Any]:
+def built(folder: Path, keys: str, items: str = "", formats: Sequence[str] = ("methods",)) -> dict[str, Any]:
     (folder / "own.csv").write_text("\n".join(ROWS) + "\n", encoding="utf-8")
     (folder / "own.toml").write_text(OWN.format(keys=keys, items=items), encoding="utf-8")
-    build_report(folder / "own.toml", formats=["html", "figures"])
+    build_report(folder / "own.toml", formats=formats)
     results: dict[str, Any] = json.loads((folder / "build/own/results.json").read_text(encoding="utf-8"))
     return results
 
@@ -295,7 +296,7 @@ def test_figures_are_drawn_by_their_own_names(tmp_path: Path) -> None:
             ("dependence", "a", ""),
         )
     )
-    results = built(tmp_path, keys, items)
+    results = built(tmp_path, keys, items, ("html", "figures"))
     drawn = {name: figure["frame"]["meta"]["plot"] for name, figure in results["figures"].items()}
     # Each variance of a multilevel model has a profile of its own.
     assert drawn.pop("profile_b") == "profiles"
