@@ -51,7 +51,8 @@ def refit_is(fit, by, *, term=None, rtol=ITERATIVE, every=1):
         row = frame.iloc[i]
         model = {"tau2": one.tau2, "QE": one.QE, "I2": one.I2}
         own = {"estimate": "beta", **{name: name for name in ("se", "ci_lb", "ci_ub", "ddf", "pval")}}
-        predicted = one.predict().iloc[0] if one.p == 1 and len(one.predict()) == 1 else {}
+        means = one.predict() if one.p == 1 else ()
+        predicted = means.iloc[0] if len(means) == 1 else {}
         for name in NUMBERS:
             if name in own:
                 expected = np.broadcast_to(np.asarray(getattr(one, own[name]), dtype=float), one.p)[at]
