@@ -1,7 +1,5 @@
 """Follow routes to a printed number: one with the package's models, hundreds at once.
 
-Follow hundreds of routes at once.
-
 Samples of one size are one batch, and routes that only differ in inference share their fit.
 """
 

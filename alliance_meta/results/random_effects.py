@@ -12,9 +12,9 @@ import pandas as pd
 
 from alliance_meta.core.distributions import chi2_quantile, critical_value
 from alliance_meta.core.robust.sandwich import WHOLE, DiagonalWorking
-from alliance_meta.core.univariate import quadratic
+from alliance_meta.core.univariate import intervals
 from alliance_meta.core.univariate.fit import GENERALISED_Q, Coefficients, UnivariateFit, estimate_tau2
-from alliance_meta.core.univariate.quadratic import generalised_q
+from alliance_meta.core.univariate.intervals import generalised_q
 from alliance_meta.core.univariate.search import NO_ROOT
 from alliance_meta.core.univariate.wls import wls
 from alliance_meta.design import Design
@@ -162,7 +162,7 @@ def tau2_interval(fit: RandomEffectsResults, *, kind: str, level: float) -> Inte
 
 
 def _profile_likelihood(fit: RandomEffectsResults, level: float) -> Interval:
-    parts = quadratic.profile_likelihood(
+    parts = intervals.profile_likelihood(
         fit.effects.yi,
         fit.effects.vi,
         fit.design.X,
@@ -182,7 +182,7 @@ def _profile_likelihood(fit: RandomEffectsResults, level: float) -> Interval:
 def _bounds(fit: RandomEffectsResults, kind: str, level: float) -> tuple[float, float]:
     y, v, X = fit.effects.yi, fit.effects.vi, fit.design.X
     if kind == "QP":
-        return quadratic.q_profile(y, v, X, level=level)
+        return intervals.q_profile(y, v, X, level=level)
     if kind == "GENQ":
         weights = fit.fitted.own_weights
         weights = 1.0 / v if weights is None else weights
@@ -190,13 +190,13 @@ def _bounds(fit: RandomEffectsResults, kind: str, level: float) -> tuple[float, 
         lb, ub = (generalised_q(fit.fitted.batch, weights, probability=tail) for tail in tails)
         return max(lb, 0.0), 0.0 if ub == NO_ROOT else ub
     if kind == "HT":
-        return quadratic.higgins_thompson(QE=fit.QE, k=fit.k, H2=fit.H2, vt=fit.vt, level=level)
+        return intervals.higgins_thompson(QE=fit.QE, k=fit.k, H2=fit.H2, vt=fit.vt, level=level)
     if kind == "SJ":
         sj = float(estimate_tau2(fit.fitted.batch, method="SJ").tau2[0])
-        return quadratic.sidik_jonkman(tau2=sj, df=fit.k - fit.p, level=level)
+        return intervals.sidik_jonkman(tau2=sj, df=fit.k - fit.p, level=level)
     if kind == "Wald":
-        return quadratic.wald(tau2=fit.tau2, se=fit.se_tau2, level=level)
-    return quadratic.wald_log(tau2=fit.tau2, se=fit.se_tau2, level=level)
+        return intervals.wald(tau2=fit.tau2, se=fit.se_tau2, level=level)
+    return intervals.wald_log(tau2=fit.tau2, se=fit.se_tau2, level=level)
 
 
 def _why_not(fit: RandomEffectsResults, kind: str) -> str | None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alliance_meta.core.univariate import quadratic
-from alliance_meta.core.univariate.quadratic import generalised_q, quadratic_form_cdf
+from alliance_meta.core.univariate import intervals
+from alliance_meta.core.univariate.intervals import generalised_q, quadratic_form_cdf
 from alliance_meta.core.univariate.search import NO_ROOT
 from alliance_meta.core.univariate.wls import make_batch
 from tests.tolerances import CLOSED_FORM
@@ -45,7 +45,7 @@ def regression_form(rng, k=20):
 def test_with_and_without_eigenvalues(rng, monkeypatch, q):
     d, U = regression_form(rng)
     dense = quadratic_form_cdf(q, d, U)
-    monkeypatch.setattr(quadratic, "DENSE", 5)
+    monkeypatch.setattr(intervals, "DENSE", 5)
     assert quadratic_form_cdf(q, d, U) == pytest.approx(dense, rel=CLOSED_FORM, abs=1e-13)
 
 
@@ -53,7 +53,7 @@ def test_with_and_without_eigenvalues(rng, monkeypatch, q):
 def test_twice_the_points_change_nothing(rng, monkeypatch, q):
     d, U = regression_form(rng)
     before = quadratic_form_cdf(q, d, U)
-    monkeypatch.setattr(quadratic, "POINTS", 2 * quadratic.POINTS)
+    monkeypatch.setattr(intervals, "POINTS", 2 * intervals.POINTS)
     assert quadratic_form_cdf(q, d, U) == pytest.approx(before, rel=1e-12, abs=1e-14)
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import integrate, optimize, stats
 
 from alliance_meta import EffectSizes, InputError, RandomEffectsModel, escalc, load_dataset
-from alliance_meta.core.univariate.quadratic import quadratic_form_cdf
+from alliance_meta.core.univariate.intervals import quadratic_form_cdf
 from alliance_meta.core.univariate.true_effects import (
     confidence_distributions,
     nagashima,

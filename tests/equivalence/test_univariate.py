@@ -10,7 +10,7 @@ from statsmodels.stats.oneway import anova_oneway
 from alliance_meta import EffectSizes, RandomEffectsModel
 from alliance_meta.core.correlations.pearson import mean_of_tanh, unbiased_r
 from alliance_meta.core.univariate.fit import ESTIMATORS, estimate_tau2
-from alliance_meta.core.univariate.quadratic import q_profile
+from alliance_meta.core.univariate.intervals import q_profile
 from alliance_meta.core.univariate.wls import make_batch, wls
 from alliance_meta.models.subgroups import subgroups
 from tests.tolerances import CLOSED_FORM, ITERATIVE, OPTIMISER

@@ -24,7 +24,7 @@ from alliance_meta.errors import CannotRunError, InputError
 from alliance_meta.sensitivity import Multiverse, Option, multiverse
 from alliance_meta.sensitivity.forking import multiverses
 from alliance_meta.sensitivity.forking.choices import CHOICES, WAYS
-from alliance_meta.sensitivity.forking.multiverses import shares
+from alliance_meta.sensitivity.forking.multiverses import main_effects
 from tests.tolerances import CLOSED_FORM, ITERATIVE
 
 pytestmark = pytest.mark.filterwarnings("ignore::alliance_meta.errors.AllianceMetaWarning")
@@ -397,7 +397,7 @@ def test_shares_of_a_complete_grid_are_those_of_the_classic_analysis_of_variance
     codes = np.array(list(product(range(3), range(2), range(4))))
     y = np.array([0.0, 1.0, 3.0])[codes[:, 0]] + 0.5 * codes[:, 1] + rng.normal(0, 0.3, len(codes))
     total = ((y - y.mean()) ** 2).sum()
-    for column, share in zip(codes.T, shares(y, codes), strict=True):
+    for column, share in zip(codes.T, main_effects(y, codes), strict=True):
         means = np.array([y[column == option].mean() for option in column])
         assert share == pytest.approx(((means - y.mean()) ** 2).sum() / total, rel=CLOSED_FORM)
 
@@ -407,7 +407,7 @@ def test_shares_of_an_incomplete_grid_are_those_of_r():
     # b <- factor(c(0, 1, 1, 0, 1, 0, 1, 0)); drop1(lm(y ~ a + b))[2:3, "Sum of Sq"] / sum((y - mean(y))^2)
     y = np.array([1.0, 2.0, 4.0, 3.0, 7.0, 5.0, 9.0, 4.0])
     codes = np.array([[0, 0, 0, 1, 1, 1, 2, 2], [0, 1, 1, 0, 1, 0, 1, 0]]).T
-    assert shares(y, codes) == pytest.approx([0.65052614922066609, 0.38768889943824658], rel=CLOSED_FORM)
+    assert main_effects(y, codes) == pytest.approx([0.65052614922066609, 0.38768889943824658], rel=CLOSED_FORM)
 
 
 def test_the_null_curve_is_seeded_and_finds_what_is_there():

@@ -1,6 +1,6 @@
-"""The posterior of two or more levels of heterogeneity, on a grid that is as fine as it has to be.
+"""The posterior of a three-level model by quadrature over two standard deviations, all else analytic.
 
-The posterior of a three-level model by quadrature over two standard deviations, all else analytic.
+It is seen otherwise, too: with other priors or powers, by total and share, in draws.
 
 y = X b + u + w + e with u ~ N(0, s_1^2) for each group, w ~ N(0, s_2^2) for each row and e ~ N(0, V). The blocks of V
 are made diagonal once, by the eigenvectors of `plan`. For given s_2 the sums over the rows of each group follow;

@@ -13,7 +13,7 @@ from scipy import special
 from alliance_meta._typing import AnyArray, Array, Mask
 from alliance_meta.core.distributions import chi2_sf, critical_value, f_sf, statistic, two_sided_p
 from alliance_meta.core.univariate import moments
-from alliance_meta.core.univariate.quadratic import generalised_q
+from alliance_meta.core.univariate.intervals import generalised_q
 from alliance_meta.core.univariate.search import NO_ROOT, chunks, log_likelihood, maximise, solve_q
 from alliance_meta.core.univariate.wls import Batch, WlsFit, make_batch, wls, wls_weighted
 

@@ -1,6 +1,4 @@
-"""The mean and heterogeneity of all subsets of a few effects, or of many drawn at random, in histograms.
-
-The results of all subsets of a few effects, or of many drawn at random, put into histograms as they come.
+"""The results of all subsets of a few effects, or of many drawn at random, put into histograms as they come.
 
 What is kept does not grow with the number of subsets. Presence of an effect in a subset is independent of that of the
 others, so that the share of the variance between subsets that one effect makes by being in or out is its first-order

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import interpolate, optimize, special
 
 from alliance_meta._typing import Array
-from alliance_meta.core.univariate.quadratic import quadratic_form_cdf
+from alliance_meta.core.univariate.intervals import quadratic_form_cdf
 from alliance_meta.core.univariate.search import typical_variance
 from alliance_meta.core.univariate.wls import make_batch, wls
 

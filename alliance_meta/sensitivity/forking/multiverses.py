@@ -169,7 +169,7 @@ def draw_bar(done: int, total: int, what: str) -> None:
     sys.stderr.flush()
 
 
-def shares(values: Array, codes: AnyArray) -> Array:
+def main_effects(values: Array, codes: AnyArray) -> Array:
     """Return the share of the variation of values (n,) that each choice alone accounts for, (c,).
 
     `codes` (n, c) numbers the option of each choice. Additive effects of all options are fitted by least squares; the
@@ -405,7 +405,7 @@ def _shares(rows: pd.DataFrame, result: Multiverse, varied: Sequence[str]) -> li
         at = {one.label: place for place, one in enumerate(result.choices[name])}
         head = next(place for place, one in enumerate(result.choices[name]) if one.grade == "headline")
         codes.append([at.get(label, head) for label in rows[name]])
-    each = shares(values, np.array(codes).T)
+    each = main_effects(values, np.array(codes).T)
     return [*map(float, each), max(0.0, 1.0 - float(each.sum()))]
 
 

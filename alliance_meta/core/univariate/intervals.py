@@ -1,4 +1,6 @@
-"""The exact distribution of a positive quadratic form in normal variables.
+"""Confidence intervals of the between-study variance tau2, and what the exact ones rest on.
+
+The exact distribution of a positive quadratic form in normal variables.
 
 P(Q <= q) for Q = x'Sx, x ~ N(0, I), with S = D - U U' (D diagonal, U of few columns): the form every Q
 statistic of a meta-analysis has. Davies (1980, doi:10.2307/2346911) and Farebrother (1984,
