@@ -82,7 +82,7 @@ house: $(STAMP) ## Measure the house: sizes, rooms, circles (ARGS=--trace counts
 	@$(VENV)/bin/python tools/house.py $(ARGS)
 
 validate: $(STAMP) ## Run the long simulations and searches
-	$(RUN) pytest --numprocesses=logical -m slow $(ARGS)
+	$(RUN) pytest -m slow $(ARGS)
 	$(RUN) pytest --hypothesis-profile=long $(ARGS) tests/properties
 
 # Known pins are kept; `make lock ARGS=--upgrade` moves them all.
