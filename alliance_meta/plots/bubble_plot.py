@@ -329,7 +329,7 @@ def bubble(
     frame = as_frame(fit_or_frame, "bubble", bubble_data, data)
     columns = len(frame.attrs["levels"])
     width = max(WIDTH, 1.0 + _least_column(frame) * columns) if columns else WIDTH
-    with charting(frame, ax, width, HEIGHT, least=(2.0, LOWEST) if ax is None else None) as chart:
+    with charting(frame, ax, width, HEIGHT, panel=(2.0, LOWEST)) as chart:
         (_draw_columns if columns else draw_line)(chart, frame, ylim)
     return chart.made
 
@@ -505,7 +505,7 @@ def smooth(posterior_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | No
     """
     frame = as_frame(posterior_or_frame, "smooth", smooth_data, data)
 
-    with charting(frame, ax, WIDTH, HEIGHT, least=(2.0, LOWEST) if ax is None else None) as chart:
+    with charting(frame, ax, WIDTH, HEIGHT, panel=(2.0, LOWEST)) as chart:
         draw_line(chart, frame, ylim)
     return chart.made
 

@@ -104,7 +104,7 @@ def baujat(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     "Part of the heterogeneity and influence on the result, 16 points, ... Far off: Jerant et al. 2011, Moran et ..."
     """
     frame = as_frame(result_or_frame, "baujat", baujat_data, data)
-    with charting(frame, ax, *BAUJAT_SIZE, least=BAUJAT_PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *BAUJAT_SIZE, panel=BAUJAT_PANEL) as chart:
         for which in ("x", "y"):
             values = frame[which]
             chart.numbers(which, [0.0, 1.06 * float(values.max()) if len(values) else 1.0])
@@ -250,7 +250,7 @@ def gosh(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     """
     frame = as_frame(result_or_frame, "gosh", gosh_data, data)
     cells, means, shares = (frame[frame["kind"] == kind] for kind in ("cell", "mean", "I2"))
-    with charting(frame, ax, *GOSH_SIZE, least=GOSH_PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *GOSH_SIZE, panel=GOSH_PANEL) as chart:
         edges = chart.shown(_edges(means, "lb", "ub"))
         limits = (float(edges[0]), float(edges[-1]))
         chart.effects("x", edges, limits)
@@ -388,7 +388,7 @@ def qqnorm(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     'Residuals by effect against normal quantiles. 0 of 16 outside the envelope; as many or more in 100% of ...'
     """
     frame = as_frame(result_or_frame, "qqnorm", qqnorm_data, data)
-    with charting(frame, ax, *QUANTILE_SIZE, least=QUANTILE_PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *QUANTILE_SIZE, panel=QUANTILE_PANEL) as chart:
         chart.numbers("x", frame["x"])
         chart.numbers("y", frame[["y", "lower", "upper"]])
         chart.area(frame["x"], frame["lower"], frame["upper"], "pi")
@@ -516,7 +516,7 @@ def radial(result_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Draw
     line, rays = (frame[frame["kind"] == kind] for kind in ("line", "ray"))
     points = frame[frame["kind"].isin(("inside", "outside"))]
     end = float(line["x"].max())
-    with charting(frame, ax, *RADIAL_SIZE, least=RADIAL_PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *RADIAL_SIZE, panel=RADIAL_PANEL) as chart:
         chart.numbers("x", [], (0.0, end))
         chart.numbers("y", np.concatenate([points["y"], line["lb"], line["ub"], rays["y"]]))
         chart.area(line["x"], line["lb"], line["ub"], "pi")

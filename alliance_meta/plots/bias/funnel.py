@@ -309,7 +309,7 @@ def funnel(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = N
     'Funnel plot of 16 effects against their standard errors, ...'
     """
     frame = as_frame(fit_or_frame, "funnel", funnel_data, data)
-    with charting(frame, ax, *SIZE, least=PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *SIZE, panel=PANEL) as chart:
         points = frame[frame["kind"].isin(("effect", "study"))]
         limits = frame[frame["kind"] == "limits"]
         last = limits[["ci_lb", "ci_ub"]].iloc[-1:].to_numpy().ravel()

@@ -135,7 +135,7 @@ def p_curve(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     '9 of 16 effects are significant and positive. Right skew: p < .001, ...'
     """
     frame = as_frame(fit_or_frame, "p_curve", p_curve_data, data)
-    with charting(frame, ax, *P_SIZE, least=P_PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *P_SIZE, panel=P_PANEL) as chart:
         chart.numbers("y", [], (0.0, 1.03))
         chart.ax.yaxis.set_major_formatter(lambda share, _: format_percent(100.0 * share, 0))
         chart.limits("x", -0.5, max(len(frame), 1) - 0.5)
@@ -281,7 +281,7 @@ def z_curve(fit_or_frame: Any, *, ax: Axes | None = None, **data: Any) -> Drawn:
     'z-curve of 160 effects, 81 of them significant. ...'
     """
     frame = as_frame(fit_or_frame, "z_curve", z_curve_data, data)
-    with charting(frame, ax, *Z_SIZE, least=Z_PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *Z_SIZE, panel=Z_PANEL) as chart:
         bins = frame[frame["kind"] == "bin"]
         chart.numbers("x", [], (0.0, HIGHEST))
         chart.numbers("y", [0.0, float(frame["density"].max()) * 1.03], floor=0.0)

@@ -413,7 +413,7 @@ def sunset(fit_or_frame: Any, *, ax: Axes | None = None, xlim: Limits | None = N
     '16 effects with the power of their studies. Median power 34% for a true r = .15; ...'
     """
     frame = as_frame(fit_or_frame, "sunset", sunset_data, data)
-    with charting(frame, ax, *FUNNEL_SIZE, least=PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *FUNNEL_SIZE, panel=PANEL) as chart:
         points = frame[frame["kind"].isin(("effect", "study"))]
         contour = frame[frame["kind"] == "contour"]
         true = float(frame.attrs["effect"])

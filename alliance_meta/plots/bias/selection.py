@@ -134,7 +134,7 @@ def selection_weights(result_or_frame: Any, *, ax: Axes | None = None, **data: A
     'Chance to be seen by p-value, 16 effects. p 0 to .025: 1.00; p .025 to 1: ...'
     """
     frame = as_frame(result_or_frame, "selection_weights", selection_weights_data, data)
-    with charting(frame, ax, *SIZE, least=PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *SIZE, panel=PANEL) as chart:
         line = frame[frame["kind"] == "weight"]
         top = max(1.05, float(line["weight"].max()) * 1.05)
         highest = float(np.nanmax(line["ci_ub"], initial=0.0))
@@ -284,7 +284,7 @@ def worst_case(fit_or_frame: Any, *, ax: Axes | None = None, ylim: Limits | None
     'Affirmative (positive and significant): 9 of 16 effects; ...'
     """
     frame = as_frame(fit_or_frame, "worst_case", worst_case_data, data)
-    with charting(frame, ax, *SIZE, least=PANEL if ax is None else None) as chart:
+    with charting(frame, ax, *SIZE, panel=PANEL) as chart:
         chart.effects("y", frame[["yi", "ci_lb", "ci_ub"]].to_numpy(), ylim)
         curve = frame[frame["kind"] == "ratio"]
         last = float(curve["ratio"].max()) * BEYOND

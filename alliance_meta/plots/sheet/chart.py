@@ -495,14 +495,21 @@ def _ruler(dpi: float) -> Any:
 
 @contextmanager
 def charting(
-    frame: pd.DataFrame, ax: Axes | None, width: float, height: float, *, least: tuple[float, float] | None = None
+    frame: pd.DataFrame,
+    ax: Axes | None,
+    width: float,
+    height: float,
+    *,
+    least: tuple[float, float] | None = None,
+    panel: tuple[float, float] | None = None,
 ) -> Iterator[Chart]:
     """Give a chart to draw on, `width` and `height` being those of a figure of our own, and finish it.
 
-    The user's settings of matplotlib change nothing meanwhile. The panel is at least `least` inches wide and high.
+    The user's settings of matplotlib change nothing meanwhile. The panel is at least `least` inches wide and high;
+    `panel` asks that of a figure of our own alone, and an axes that is given may be smaller.
     """
     with style.context(["default", {"text.hinting": "none"}]):
-        chart = Chart(frame, ax, (width, height), least)
+        chart = Chart(frame, ax, (width, height), panel if panel is not None and ax is None else least)
         yield chart
         chart.finish()
 
